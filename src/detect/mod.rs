@@ -1,0 +1,21 @@
+//! From a point cloud to boxes.
+
+mod config;
+
+pub use config::{
+    BoxCode, Candidates, DecodeConfig, DetectorConfig, Grid, IntensityTransform, Nms, PointsConfig, RotatedKernel, RotationOrder,
+    SizeOrder, SweepsConfig, Voxelization, YawConvention,
+};
+
+use crate::geometry::Box3;
+use serde::{Deserialize, Serialize};
+
+/// One detected object.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Detection {
+    pub bbox: Box3,
+    /// 0..=1.
+    pub score: f32,
+    /// Index into [`DetectorConfig::classes`].
+    pub label: usize,
+}

@@ -1,0 +1,1 @@
+//! Float: inference, and training forwards and backwards.

@@ -1,0 +1,3 @@
+//! Running a graph.
+
+pub mod float;

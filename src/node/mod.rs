@@ -1,0 +1,1 @@
+//! What the two nodes do, written against frames and messages rather than against ROS.

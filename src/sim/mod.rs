@@ -1,0 +1,1 @@
+//! Simulated drives: lidar sweeps, camera images, ground truth, ego motion.
