@@ -1,3 +1,6 @@
 //! Running a graph.
 
 pub mod float;
+mod isa;
+
+pub use isa::{Isa, IsaError};

@@ -1,0 +1,267 @@
+//! The layers with a weight matrix: convolution, transposed convolution, linear. All are passes of
+//! [`correlate`](super::super::correlate).
+
+use super::super::correlate::{Packed, Pass, correlate, correlate_weight_gradient};
+use super::super::kernel::Real;
+use crate::graph::Op;
+use ndarray::{ArrayD, ArrayViewD, Axis};
+use rayon::prelude::*;
+
+/// What [`Op::Linear`], [`Op::Conv2d`] and [`Op::ConvTranspose2d`] have in common.
+#[derive(Clone, Copy, Debug)]
+pub(in super::super) struct Layer {
+    kind: Kind,
+    inputs: usize,
+    outputs: usize,
+    pub relu: bool,
+    pub bias: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    /// Rows of any number of leading axes.
+    Linear,
+    Conv { kernel: usize, stride: usize, padding: usize },
+    /// Kernel equals stride.
+    Transposed { stride: usize },
+}
+
+/// A layer's weights in the order of its forward passes: one entry a pass.
+pub(in super::super) struct PackedLayer<T>(Vec<Packed<T>>);
+
+impl Layer {
+    /// `None` for an operation without a weight matrix.
+    pub fn of(op: &Op) -> Option<Self> {
+        Some(match *op {
+            Op::Linear { inputs, outputs, bias, relu } => Self { kind: Kind::Linear, inputs, outputs, relu, bias },
+            Op::Conv2d { inputs, outputs, kernel, stride, padding, bias, relu } => {
+                Self { kind: Kind::Conv { kernel, stride, padding }, inputs, outputs, relu, bias }
+            }
+            Op::ConvTranspose2d { inputs, outputs, stride, bias, relu } => {
+                Self { kind: Kind::Transposed { stride }, inputs, outputs, relu, bias }
+            }
+            _ => return None,
+        })
+    }
+
+    /// The weight in the order in which [`Layer::forward`] reads it.
+    pub fn pack<T: Real>(&self, weight: &ArrayViewD<'_, T>) -> PackedLayer<T> {
+        let kernels = T::kernels();
+        let (i, o) = (self.inputs, self.outputs);
+        PackedLayer(match self.kind {
+            Kind::Linear => vec![Packed::new(kernels, o, [1, 1], i, |o, _, _, c| weight[[o, c]])],
+            Kind::Conv { kernel, .. } => vec![Packed::new(kernels, o, [kernel; 2], i, |o, y, x, c| weight[[o, c, y, x]])],
+            Kind::Transposed { stride } => {
+                phases(stride).map(|[py, px]| Packed::new(kernels, o, [1, 1], i, |o, _, _, c| weight[[c, o, py, px]])).collect()
+            }
+        })
+    }
+
+    /// Shape of the result for an input of this shape.
+    pub fn output_shape(&self, input: &[usize]) -> Vec<usize> {
+        let mut shape = input.to_vec();
+        let resize = |size: usize| match self.kind {
+            Kind::Linear => size,
+            Kind::Conv { kernel, stride, padding } => (size + 2 * padding - kernel) / stride + 1,
+            Kind::Transposed { stride } => size * stride,
+        };
+        if let [_, h, w, _] = shape.as_mut_slice()
+            && !matches!(self.kind, Kind::Linear)
+        {
+            (*h, *w) = (resize(*h), resize(*w));
+        }
+        if let Some(last) = shape.last_mut() {
+            *last = self.outputs;
+        }
+        shape
+    }
+
+    /// Input `[..., inputs]` or `[batch, height, width, inputs]`; `out` of [`Layer::output_shape`] is overwritten.
+    pub fn forward<T: Real>(&self, input: &ArrayD<T>, weights: &PackedLayer<T>, bias: Option<&[T]>, out: &mut ArrayD<T>) {
+        let kernels = T::kernels();
+        let ([n, h, w], [_, oh, ow]) = (self.extent(input.shape()), self.extent(out.shape()));
+        let (per_input, per_output) = (h * w * self.inputs, oh * ow * self.outputs);
+        let (input, out) = (dense(input), dense_mut(out));
+        for sample in 0..n {
+            let input = &input[sample * per_input..][..per_input];
+            let out = &mut out[sample * per_output..][..per_output];
+            for (pass, weights) in self.forward_passes([h, w], [oh, ow]).zip(&weights.0) {
+                correlate(kernels, input, weights, bias, self.relu, &pass, out);
+            }
+        }
+    }
+
+    /// Gradient with respect to the input, from the gradient with respect to the result *before* ReLU.
+    pub fn input_gradient<T: Real>(&self, weight: &ArrayViewD<'_, T>, out_grad: &ArrayD<T>, input_shape: &[usize]) -> ArrayD<T> {
+        let kernels = T::kernels();
+        let ([n, h, w], [_, oh, ow]) = (self.extent(input_shape), self.extent(out_grad.shape()));
+        let mut grad = ArrayD::zeros(input_shape);
+        let (per_input, per_output) = (h * w * self.inputs, oh * ow * self.outputs);
+        let passes = self.backward_passes([h, w], [oh, ow], |o, i, y, x| match self.kind {
+            Kind::Linear => weight[[o, i]],
+            Kind::Conv { .. } => weight[[o, i, y, x]],
+            Kind::Transposed { .. } => weight[[i, o, y, x]],
+        });
+        let (grad_data, out_grad) = (dense_mut(&mut grad), dense(out_grad));
+        for sample in 0..n {
+            let from = &out_grad[sample * per_output..][..per_output];
+            let to = &mut grad_data[sample * per_input..][..per_input];
+            for (pass, weights) in &passes {
+                correlate(kernels, from, weights, None, false, pass, to);
+            }
+        }
+        grad
+    }
+
+    /// Gradient with respect to the weight, in the weight's own layout.
+    pub fn weight_gradient<T: Real>(&self, input: &ArrayD<T>, out_grad: &ArrayD<T>) -> ArrayD<T> {
+        let kernels = T::kernels();
+        let ([n, h, w], [_, oh, ow]) = (self.extent(input.shape()), self.extent(out_grad.shape()));
+        let (i, o) = (self.inputs, self.outputs);
+        // A transposed convolution is a convolution read backwards: its result is the image that the window slides over.
+        let (image, image_hw, image_c, window, window_hw, window_c, taps, step, padding) = match self.kind {
+            Kind::Linear => (dense(input), [h, w], i, dense(out_grad), [oh, ow], o, 1, 1, 0),
+            Kind::Conv { kernel, stride, padding } => (dense(input), [h, w], i, dense(out_grad), [oh, ow], o, kernel, stride, padding),
+            Kind::Transposed { stride } => (dense(out_grad), [oh, ow], o, dense(input), [h, w], i, stride, stride, 0),
+        };
+        let pass = Pass { step, origin: [-(padding as isize); 2], output: window_hw, ..Pass::dense(image_hw, window_hw, window_c) };
+        let mut grad = vec![T::zero(); taps * taps * image_c * window_c];
+        let (per_image, per_window) = (image_hw[0] * image_hw[1] * image_c, window_hw[0] * window_hw[1] * window_c);
+        for sample in 0..n {
+            let image = &image[sample * per_image..][..per_image];
+            let window = &window[sample * per_window..][..per_window];
+            correlate_weight_gradient(kernels, image, window, image_c, window_c, [taps; 2], &pass, &mut grad);
+        }
+        let grad = ArrayD::from_shape_vec(vec![taps, taps, image_c, window_c], grad).expect("taps x taps x channels x outputs");
+        // [y, x, image channel, window channel] to PyTorch's [window, image, y, x]; both layouts of weight are that.
+        let grad = grad.permuted_axes(vec![3, 2, 0, 1]).as_standard_layout().into_owned();
+        match self.kind {
+            Kind::Linear => grad.into_shape_with_order(vec![o, i]).expect("one tap"),
+            Kind::Conv { .. } | Kind::Transposed { .. } => grad,
+        }
+    }
+
+    /// Samples, height and width; a linear layer sees one row of many columns.
+    fn extent(&self, shape: &[usize]) -> [usize; 3] {
+        match (self.kind, shape) {
+            (Kind::Conv { .. } | Kind::Transposed { .. }, &[n, h, w, _]) => [n, h, w],
+            _ => [1, 1, shape.iter().rev().skip(1).product()],
+        }
+    }
+
+    fn forward_passes(&self, input: [usize; 2], output: [usize; 2]) -> impl Iterator<Item = Pass> {
+        let dense = Pass::dense(input, output, self.outputs);
+        let (count, step) = match self.kind {
+            Kind::Transposed { stride } => (stride, stride),
+            _ => (1, 1),
+        };
+        let kind = self.kind;
+        phases(count).map(move |[py, px]| match kind {
+            Kind::Linear => dense,
+            Kind::Conv { stride, padding, .. } => Pass { step: stride, origin: [-(padding as isize); 2], ..dense },
+            Kind::Transposed { .. } => Pass {
+                output: input,
+                base: py * dense.row_stride + px * dense.column_stride,
+                row_stride: dense.row_stride * step,
+                column_stride: dense.column_stride * step,
+                ..dense
+            },
+        })
+    }
+
+    /// The passes over the gradient of the result that give the gradient of the input, with their weights.
+    ///
+    /// `weight(output, input, y, x)`. Against a convolution of stride s, inputs of each phase modulo s see their own subset of
+    /// the taps, in reverse order.
+    fn backward_passes<T: Real>(
+        &self,
+        input: [usize; 2],
+        output: [usize; 2],
+        weight: impl Fn(usize, usize, usize, usize) -> T,
+    ) -> Vec<(Pass, Packed<T>)> {
+        let kernels = T::kernels();
+        let (i, o) = (self.inputs, self.outputs);
+        let dense = Pass::dense(output, input, i);
+        match self.kind {
+            Kind::Linear => vec![(dense, Packed::new(kernels, i, [1, 1], o, |i, _, _, c| weight(c, i, 0, 0)))],
+            Kind::Transposed { stride } => {
+                let pass = Pass { step: stride, ..dense };
+                vec![(pass, Packed::new(kernels, i, [stride; 2], o, |i, y, x, c| weight(c, i, y, x)))]
+            }
+            Kind::Conv { kernel, stride, padding } => phases(stride)
+                .filter_map(|phase| {
+                    // Input y = phase + s m meets tap k where (y + padding - k) is a multiple of s: k = first + s j, at
+                    // output (phase + padding - first) / s + m - j.
+                    let axis = |p: usize| {
+                        let first = (p + padding) % stride;
+                        let taps = if first < kernel { (kernel - first).div_ceil(stride) } else { 0 };
+                        let last_output = ((p + padding - first) / stride) as isize;
+                        (first, taps, last_output - taps as isize + 1)
+                    };
+                    let ((fy, ty, oy), (fx, tx, ox)) = (axis(phase[0]), axis(phase[1]));
+                    let count = [0, 1].map(|a| (input[a] + stride - 1).saturating_sub(phase[a]) / stride);
+                    if ty == 0 || tx == 0 || count.contains(&0) {
+                        return None; // no tap ever sees these inputs; their gradient stays zero
+                    }
+                    let packed = Packed::new(kernels, i, [ty, tx], o, |i, y, x, c| {
+                        weight(c, i, fy + stride * (ty - 1 - y), fx + stride * (tx - 1 - x))
+                    });
+                    let pass = Pass {
+                        origin: [oy, ox],
+                        output: count,
+                        base: phase[0] * dense.row_stride + phase[1] * dense.column_stride,
+                        row_stride: dense.row_stride * stride,
+                        column_stride: dense.column_stride * stride,
+                        ..dense
+                    };
+                    Some((pass, packed))
+                })
+                .collect(),
+        }
+    }
+}
+
+impl Pass {
+    /// A window of one tap over every pixel; the result is dense.
+    fn dense(input: [usize; 2], output: [usize; 2], channels: usize) -> Self {
+        Self { input, step: 1, origin: [0; 2], output, base: 0, row_stride: output[1] * channels, column_stride: channels }
+    }
+}
+
+/// Sum over all positions: the gradient of a bias.
+pub(in super::super) fn bias_gradient<T: Real>(out_grad: &ArrayD<T>) -> ArrayD<T> {
+    let channels = out_grad.len_of(Axis(out_grad.ndim() - 1));
+    // Fixed pieces, summed in order: the same bits for every thread count.
+    let sums: Vec<Vec<T>> = dense(out_grad)
+        .par_chunks(channels.max(1) * 4096)
+        .map(|piece| {
+            let mut sum = vec![T::zero(); channels];
+            for row in piece.chunks_exact(channels) {
+                for (s, &g) in sum.iter_mut().zip(row) {
+                    *s += g;
+                }
+            }
+            sum
+        })
+        .collect();
+    let mut total = vec![T::zero(); channels];
+    for sum in sums {
+        for (t, s) in total.iter_mut().zip(sum) {
+            *t += s;
+        }
+    }
+    ArrayD::from_shape_vec(vec![channels], total).expect("one sum a channel")
+}
+
+fn phases(stride: usize) -> impl Iterator<Item = [usize; 2]> {
+    (0..stride).flat_map(move |y| (0..stride).map(move |x| [y, x]))
+}
+
+/// All arrays inside the engine are in standard layout.
+pub(in super::super) fn dense<T>(array: &ArrayD<T>) -> &[T] {
+    array.as_slice().expect("engine arrays are in standard layout")
+}
+
+pub(in super::super) fn dense_mut<T>(array: &mut ArrayD<T>) -> &mut [T] {
+    array.as_slice_mut().expect("engine arrays are in standard layout")
+}
