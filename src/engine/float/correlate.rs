@@ -15,7 +15,6 @@ pub(super) struct Packed<T> {
     blocks: Vec<Block>,
     taps: [usize; 2],
     channels: usize,
-    outputs: usize,
 }
 
 /// Neighbouring output channels that one tile computes.
@@ -82,11 +81,7 @@ impl<T: Real> Packed<T> {
                 }
             }
         }
-        Self { data, blocks, taps, channels, outputs }
-    }
-
-    pub fn outputs(&self) -> usize {
-        self.outputs
+        Self { data, blocks, taps, channels }
     }
 }
 
@@ -138,8 +133,7 @@ pub(super) fn correlate<T: Real>(
     if height == 0 || width == 0 {
         return;
     }
-    let [rows, columns] =
-        [0, 1].map(|i| spans(pass.output[i], weights.taps[i], pass.step, pass.origin[i], pass.input[i]));
+    let [rows, columns] = [0, 1].map(|i| spans(pass.output[i], weights.taps[i], pass.step, pass.origin[i], pass.input[i]));
     // A single long row (a linear layer) is shared out by columns instead.
     if height == 1 {
         let per_task = MAX_PIXELS * 64;
@@ -179,7 +173,13 @@ pub(super) fn correlate<T: Real>(
                         }
                     } else if from < to {
                         // One column at the border: tiles run down it, or every pixel would be a tile of its own.
-                        window.tiles_along_y(block, Span { from, to, taps: rows.taps }, columns, task * TASK_ROWS * pass.row_stride, out_from(out, pass));
+                        window.tiles_along_y(
+                            block,
+                            Span { from, to, taps: rows.taps },
+                            columns,
+                            task * TASK_ROWS * pass.row_stride,
+                            out_from(out, pass),
+                        );
                     }
                 }
             }
@@ -225,7 +225,17 @@ impl<T: Real> Window<'_, T> {
     /// One tile that starts at output `at` and whose pixels lie `stride` elements apart in the input and `apart` in the output.
     #[allow(clippy::too_many_arguments)] // a tile simply has this many coordinates
     #[inline]
-    fn tile(&self, block: &Block, at: [usize; 2], taps: [(usize, usize); 2], pixels: usize, stride: usize, first: usize, apart: usize, out: &mut [T]) {
+    fn tile(
+        &self,
+        block: &Block,
+        at: [usize; 2],
+        taps: [(usize, usize); 2],
+        pixels: usize,
+        stride: usize,
+        first: usize,
+        apart: usize,
+        out: &mut [T],
+    ) {
         let &Window { kernels, input, weights, bias, relu, pass } = self;
         let (channels, lanes) = (weights.channels, block.lanes);
         let mut acc = [T::zero(); MAX_PIXELS * MAX_LANES];

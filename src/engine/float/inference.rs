@@ -118,12 +118,7 @@ impl FloatEngine {
                 }
             }
         }
-        Ok(self
-            .graph
-            .outputs
-            .iter()
-            .filter_map(|o| Some((o.role.clone(), values[o.node].clone()?)))
-            .collect())
+        Ok(self.graph.outputs.iter().filter_map(|o| Some((o.role.clone(), values[o.node].clone()?))).collect())
     }
 
     /// The value of a node, or nothing for an input, which is read in place.

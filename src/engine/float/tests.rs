@@ -176,11 +176,7 @@ fn small_pillar_network() -> Graph {
 }
 
 fn small_pillar_input<T: Real>(numbers: &mut Numbers) -> Inputs<T> {
-    let index = PillarIndex {
-        offsets: vec![0, 3, 4, 9, 11],
-        cells: vec![[0, 0, 0], [0, 5, 9], [1, 7, 3], [1, 2, 2]],
-        batch: 2,
-    };
+    let index = PillarIndex { offsets: vec![0, 3, 4, 9, 11], cells: vec![[0, 0, 0], [0, 5, 9], [1, 7, 3], [1, 2, 2]], batch: 2 };
     Inputs::default().with_dense("points", numbers.array(&[11, 5])).with_pillars("pillars", Arc::new(index))
 }
 

@@ -101,10 +101,7 @@ pub(super) fn build_f32(isa: Isa) -> Kernels<f32> {
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512 => {
             use x86::avx512;
-            let table = [
-                table!(avx512, 1, [1 2 3 4 5 6 7 8 9 10 11 12 13 14]),
-                table!(avx512, 2, [1 2 3 4 5 6 7 8 9 10 11 12 13 14]),
-            ];
+            let table = [table!(avx512, 1, [1 2 3 4 5 6 7 8 9 10 11 12 13 14]), table!(avx512, 2, [1 2 3 4 5 6 7 8 9 10 11 12 13 14])];
             Kernels { isa, pixels: 14, vector: 16, table }
         }
         // On Arm the compiler turns the plain code into NEON: 64-bit Arm always has it.

@@ -21,9 +21,15 @@ pub(in super::super) struct Layer {
 enum Kind {
     /// Rows of any number of leading axes.
     Linear,
-    Conv { kernel: usize, stride: usize, padding: usize },
+    Conv {
+        kernel: usize,
+        stride: usize,
+        padding: usize,
+    },
     /// Kernel equals stride.
-    Transposed { stride: usize },
+    Transposed {
+        stride: usize,
+    },
 }
 
 /// A layer's weights in the order of its forward passes: one entry a pass.

@@ -82,7 +82,8 @@ pub(in super::super) fn backward<T: Real>(
             }
         },
     );
-    let vector = |v: &[f64]| ArrayD::from_shape_vec(vec![v.len()], v.iter().map(|&x| T::from_f64(x)).collect()).expect("one value a channel");
+    let vector =
+        |v: &[f64]| ArrayD::from_shape_vec(vec![v.len()], v.iter().map(|&x| T::from_f64(x)).collect()).expect("one value a channel");
     (input_grad, vector(&weight_grad), vector(&bias_grad))
 }
 
