@@ -1,11 +1,24 @@
 //! From a point cloud to boxes.
 
 mod config;
+mod decode;
+mod detector;
+mod nms;
+mod pillars;
+mod rotated_iou;
+
+#[cfg(test)]
+mod golden_tests;
+#[cfg(test)]
+mod test_support;
 
 pub use config::{
     BoxCode, Candidates, DecodeConfig, DetectorConfig, Grid, IntensityTransform, Nms, PointsConfig, RotatedKernel, RotationOrder,
     SizeOrder, SweepsConfig, Voxelization, YawConvention,
 };
+pub use decode::{DecodeError, DecodeOutput, HeadMaps, decode};
+pub use detector::{DetectError, Detections, Detector, Network, NetworkError, StageTimes};
+pub use pillars::{PillarError, PillarInput, PillarReport, Pillarizer};
 
 use crate::geometry::Box3;
 use serde::{Deserialize, Serialize};

@@ -4,7 +4,9 @@
 //! from x; a box is its centre and `[length, width, height]`. Every other convention is converted where it enters or leaves.
 
 mod boxes;
+mod overlap;
 mod pose;
 
 pub use boxes::{Box3, wrap_angle};
+pub use overlap::{bev_intersection, bev_iou, iou_3d};
 pub use pose::Pose;

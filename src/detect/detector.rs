@@ -1,0 +1,167 @@
+//! The whole method, from points to boxes.
+
+use super::{DecodeError, Detection, DetectorConfig, HeadMaps, PillarError, PillarInput, PillarReport, Pillarizer, decode};
+use ndarray::ArrayView2;
+use std::time::{Duration, Instant};
+
+/// Something that runs the network between pillars and head maps: a float engine, an integer one, a GPU.
+pub trait Network: Send {
+    /// Head maps of the single sample in `input`, under the roles that the graph's outputs have.
+    ///
+    /// # Errors
+    /// Whatever the engine reports; it is passed on as [`DetectError::Network`].
+    fn run(&mut self, input: &PillarInput) -> Result<HeadMaps, NetworkError>;
+}
+
+pub type NetworkError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Finds objects in point clouds. Frames are independent of each other.
+pub struct Detector {
+    config: DetectorConfig,
+    pillarizer: Pillarizer,
+    network: Box<dyn Network>,
+}
+
+/// What was found in a frame.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Detections {
+    /// Best score first.
+    pub boxes: Vec<Detection>,
+    pub times: StageTimes,
+    pub pillars: PillarReport,
+    /// Boxes that passed the thresholds but had a number that is not finite; they are not among `boxes`.
+    pub non_finite_boxes: usize,
+}
+
+/// Wall-clock time of each stage.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StageTimes {
+    pub voxelize: Duration,
+    pub network: Duration,
+    pub decode: Duration,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum DetectError {
+    #[error(transparent)]
+    Pillars(#[from] PillarError),
+    #[error("running the network failed")]
+    Network(#[source] NetworkError),
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
+}
+
+impl Detector {
+    /// # Errors
+    /// A configuration that contradicts itself.
+    pub fn new(config: DetectorConfig, network: Box<dyn Network>) -> Result<Self, DetectError> {
+        decode::check(&config)?;
+        let pillarizer = Pillarizer::new(&config)?;
+        Ok(Self { config, pillarizer, network })
+    }
+
+    pub fn config(&self) -> &DetectorConfig {
+        &self.config
+    }
+
+    /// Boxes in the frame of the points, which are `[points, channels]` with the channels of
+    /// [`PointsConfig::features`](super::PointsConfig::features), sweeps merged and intensity transformed.
+    ///
+    /// # Errors
+    /// Points with other channels than the model's, or a network that fails.
+    pub fn detect(&mut self, points: ArrayView2<'_, f32>) -> Result<Detections, DetectError> {
+        let mut watch = Stopwatch(Instant::now());
+        let pillars = self.pillarizer.pillarize(points)?;
+        let voxelize = watch.lap();
+        let maps = self.network.run(&pillars).map_err(DetectError::Network)?;
+        let network = watch.lap();
+        let decoded = decode::decode(&self.config, &maps)?;
+        let decode = watch.lap();
+
+        Ok(Detections {
+            boxes: decoded.detections,
+            times: StageTimes { voxelize, network, decode },
+            pillars: pillars.report,
+            non_finite_boxes: decoded.non_finite,
+        })
+    }
+}
+
+struct Stopwatch(Instant);
+
+impl Stopwatch {
+    fn lap(&mut self) -> Duration {
+        let now = Instant::now();
+        let lap = now - self.0;
+        self.0 = now;
+        lap
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::detect::test_support::{self, CodeBase};
+    use crate::networks::centerpoint::BranchRole;
+    use ndarray::{Array2, Array3, array};
+
+    /// A network that sees a car in each pillar's cell.
+    struct CarPerPillar(DetectorConfig);
+
+    impl Network for CarPerPillar {
+        fn run(&mut self, input: &PillarInput) -> Result<HeadMaps, NetworkError> {
+            if input.index.pillars() > 9 {
+                return Err("too many cars".into());
+            }
+            let head = &self.0.network.head;
+            let mut maps = HeadMaps::new();
+            for (task, group) in head.tasks.iter().enumerate() {
+                for branch in &head.branches {
+                    let mut map = Array3::zeros((128, 128, branch.role.channels(group.classes.len())));
+                    if branch.role == BranchRole::Heatmap {
+                        map.fill(-9.0);
+                        for &[_, y, x] in input.index.cells.iter().filter(|_| task == 0) {
+                            map[[y as usize / 4, x as usize / 4, 0]] = 2.0;
+                        }
+                    }
+                    maps.insert(format!("task{task}.{}", branch.role.name()), map);
+                }
+            }
+            Ok(maps)
+        }
+    }
+
+    fn detector() -> Detector {
+        let config = test_support::config(CodeBase::OpenPcdet);
+        Detector::new(config.clone(), Box::new(CarPerPillar(config))).unwrap()
+    }
+
+    #[test]
+    fn boxes_stand_where_the_points_are() {
+        let points = array![[10.1f32, -20.1, 0.0, 0.0, 0.0], [-30.1, 40.1, 0.0, 0.0, 0.0], [99.0, 0.0, 0.0, 0.0, 0.0]];
+        let found = detector().detect(points.view()).unwrap();
+        assert_eq!((found.pillars.points, found.pillars.kept, found.boxes.len()), (3, 2, 2));
+        for (detection, point) in found.boxes.iter().zip([[10.1f32, -20.1], [-30.1, 40.1]]) {
+            // Within the head cell of 0.8 m whose lower corner the box stands on.
+            let [dx, dy] = [0, 1].map(|i| point[i] - detection.bbox.center[i]);
+            assert!((0.0..0.8).contains(&dx) && (0.0..0.8).contains(&dy), "{detection:?}");
+        }
+    }
+
+    #[test]
+    fn a_frame_without_points_has_no_boxes() {
+        assert!(detector().detect(Array2::zeros((0, 5)).view()).unwrap().boxes.is_empty());
+    }
+
+    #[test]
+    fn errors_of_every_stage_come_out() {
+        let error = detector().detect(Array2::zeros((3, 4)).view()).unwrap_err();
+        assert!(matches!(error, DetectError::Pillars(PillarError::Channels { found: 4, expected: 5 })));
+        let row = Array2::from_shape_fn((20, 5), |(i, j)| if j == 0 { i as f32 } else { 0.0 });
+        assert!(matches!(detector().detect(row.view()), Err(DetectError::Network(_))));
+        let mut config = test_support::config(CodeBase::OpenPcdet);
+        config.decode.out_size_factor = 0;
+        let network = Box::new(CarPerPillar(config.clone()));
+        assert!(matches!(Detector::new(config, network), Err(DetectError::Decode(DecodeError::OutSizeFactor))));
+    }
+}
