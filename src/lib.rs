@@ -9,6 +9,8 @@ pub mod geometry;
 pub mod graph;
 pub mod networks;
 pub mod node;
+mod random;
 pub mod ros;
 pub mod sensor;
 pub mod sim;
+pub mod train;

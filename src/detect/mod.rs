@@ -10,7 +10,7 @@ mod rotated_iou;
 #[cfg(test)]
 mod golden_tests;
 #[cfg(test)]
-mod test_support;
+pub(crate) mod test_support;
 
 pub use config::{
     BoxCode, Candidates, DecodeConfig, DetectorConfig, Grid, IntensityTransform, Nms, PointsConfig, RotatedKernel, RotationOrder,

@@ -1,0 +1,263 @@
+//! The training loop.
+
+use super::augment::AugmentConfig;
+use super::loss::{LossConfig, TaskLoss, task_loss};
+use super::optimizer::{Adam, AdamConfig, OneCycle};
+use super::targets::{Targets, TrainingBox, targets};
+use crate::detect::{DetectorConfig, PillarError, PillarInput, Pillarizer};
+use crate::engine::float::{EngineError, Inputs, Norm, Tape, forward};
+use crate::graph::{Graph, NodeId, Op, Params};
+use crate::random::Rng;
+use ndarray::{Array2, ArrayD, ArrayView4, Ix4};
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TrainConfig {
+    pub seed: u64,
+    pub steps: usize,
+    pub batch: usize,
+    pub adam: AdamConfig,
+    pub loss: LossConfig,
+    pub augment: AugmentConfig,
+}
+
+impl Default for TrainConfig {
+    fn default() -> Self {
+        Self { seed: 1, steps: 1000, batch: 4, adam: AdamConfig::default(), loss: LossConfig::default(), augment: AugmentConfig::default() }
+    }
+}
+
+/// A labelled frame, ready for the network: `points` are `[points, channels]` as [`DetectorConfig::points`] says.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Example {
+    pub points: Array2<f32>,
+    pub boxes: Vec<TrainingBox>,
+}
+
+/// Where labelled frames come from: a folder, a bag, a simulator.
+pub trait ExampleSource: Sync {
+    /// Frames in an epoch.
+    fn len(&self) -> usize;
+
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// A frame; the same for the same `index`.
+    ///
+    /// # Errors
+    /// The frame cannot be read.
+    fn example(&self, index: usize) -> Result<Example, Box<dyn std::error::Error + Send + Sync>>;
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum TrainError {
+    #[error("there is nothing to train on: the source holds no frame")]
+    NoExamples,
+    #[error("`batch` and `steps` must be at least 1, found {batch} and {steps}")]
+    Nothing { batch: usize, steps: usize },
+    #[error("frame {index}")]
+    Example { index: usize, source: Box<dyn std::error::Error + Send + Sync> },
+    #[error(transparent)]
+    Pillars(#[from] PillarError),
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    #[error("the loss is not finite at step {step}; lower `adam.lr`")]
+    Diverged { step: usize },
+    #[error("the stored state is of another network: parameter `{0}` is missing or has another shape")]
+    State(String),
+}
+
+/// Everything that must be kept to go on later as if nothing had happened.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Progress {
+    pub step: usize,
+    pub params: Params,
+    optimizer: Adam,
+}
+
+/// What a step did.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StepReport {
+    pub step: usize,
+    pub lr: f64,
+    pub gradient_norm: f64,
+    pub tasks: Vec<TaskLoss>,
+}
+
+impl StepReport {
+    pub fn loss(&self) -> f64 {
+        self.tasks.iter().map(|t| t.heatmap + t.location).sum()
+    }
+}
+
+pub struct Trainer<'a> {
+    detector: &'a DetectorConfig,
+    graph: &'a Graph,
+    config: TrainConfig,
+    cycle: OneCycle,
+    progress: Progress,
+}
+
+impl<'a> Trainer<'a> {
+    /// From given parameters, at step 0.
+    ///
+    /// # Errors
+    /// A configuration without steps.
+    pub fn new(detector: &'a DetectorConfig, graph: &'a Graph, params: Params, config: TrainConfig) -> Result<Self, TrainError> {
+        if config.batch == 0 || config.steps == 0 {
+            return Err(TrainError::Nothing { batch: config.batch, steps: config.steps });
+        }
+        let cycle = OneCycle::new(config.adam.clone(), config.steps);
+        Ok(Self { detector, graph, config, cycle, progress: Progress { step: 0, params, optimizer: Adam::new() } })
+    }
+
+    /// Goes on from a stored state.
+    ///
+    /// # Errors
+    /// A state that does not fit the network.
+    pub fn resume(&mut self, progress: Progress) -> Result<(), TrainError> {
+        for spec in self.graph.params() {
+            if progress.params.0.get(&spec.name).is_none_or(|p| p.shape() != spec.shape) {
+                return Err(TrainError::State(spec.name));
+            }
+        }
+        self.progress = progress;
+        Ok(())
+    }
+
+    pub fn progress(&self) -> &Progress {
+        &self.progress
+    }
+
+    pub fn is_done(&self) -> bool {
+        self.progress.step >= self.config.steps
+    }
+
+    /// One step on the next batch.
+    ///
+    /// # Errors
+    /// A frame that cannot be read, or a loss that is no longer finite.
+    pub fn step(&mut self, source: &dyn ExampleSource) -> Result<StepReport, TrainError> {
+        let step = self.progress.step;
+        let (boxes, pillars) = self.batch(source)?;
+        let inputs = network_inputs(pillars);
+        let tape = forward(self.graph, &self.progress.params.0, &inputs, Norm::Batch)?;
+        let (tasks, seeds) = self.losses(&tape, &boxes);
+        let mut gradients = tape.backward(seeds, &|_| true, &[]).params;
+        let statistics = tape.batch_statistics();
+        drop(tape);
+
+        let (lr, momentum) = self.cycle.at(step);
+        let params = &mut self.progress.params.0;
+        let gradient_norm = self.progress.optimizer.step(&self.config.adam, (lr, momentum), params, &mut gradients);
+        for node in &self.graph.nodes {
+            if let (Op::BatchNorm { momentum, .. }, Some(met)) = (&node.op, statistics.get(&node.name)) {
+                for (suffix, met) in [("running_mean", &met.mean), ("running_var", &met.var)] {
+                    if let Some(running) = params.get_mut(&format!("{}.{suffix}", node.name)) {
+                        let keep = 1.0 - momentum;
+                        running.iter_mut().zip(met).for_each(|(r, m)| *r = (keep * f64::from(*r) + momentum * m) as f32);
+                    }
+                }
+            }
+        }
+        self.progress.step += 1;
+        let report = StepReport { step, lr, gradient_norm, tasks };
+        if report.loss().is_finite() && gradient_norm.is_finite() { Ok(report) } else { Err(TrainError::Diverged { step }) }
+    }
+
+    /// The frames of this step, augmented, as targets and pillars. Depends on seed and step alone.
+    fn batch(&self, source: &dyn ExampleSource) -> Result<(Vec<Vec<TrainingBox>>, PillarInput), TrainError> {
+        if source.is_empty() {
+            return Err(TrainError::NoExamples);
+        }
+        let first = self.progress.step * self.config.batch;
+        let samples = (first..first + self.config.batch)
+            .into_par_iter()
+            .map(|draw| {
+                let index = self.shuffled(draw, source.len());
+                let Example { mut points, mut boxes } = source.example(index).map_err(|source| TrainError::Example { index, source })?;
+                let mut rng = Rng::new(self.config.seed.wrapping_add(draw as u64), "augment");
+                self.config.augment.apply(&mut rng, &mut points, &mut boxes);
+                let pillars = Pillarizer::new(self.detector)?.pillarize(points.view())?;
+                Ok((boxes, pillars))
+            })
+            .collect::<Result<Vec<_>, TrainError>>()?;
+        let (boxes, pillars): (Vec<_>, Vec<_>) = samples.into_iter().unzip();
+        Ok((boxes, PillarInput::batch(&pillars)?))
+    }
+
+    /// The frame of the `draw`th draw: every epoch is a permutation of its own.
+    fn shuffled(&self, draw: usize, len: usize) -> usize {
+        let (epoch, position) = (draw / len, draw % len);
+        let mut rng = Rng::new(self.config.seed.wrapping_add(epoch as u64), "shuffle");
+        let mut order: Vec<usize> = (0..len).collect();
+        for i in (1..len).rev() {
+            order.swap(i, rng.index(i + 1));
+        }
+        order[position]
+    }
+
+    /// The loss of each task, and the gradients with respect to the graph's outputs.
+    fn losses(&self, tape: &Tape<'_, f32>, boxes: &[Vec<TrainingBox>]) -> (Vec<TaskLoss>, Vec<(NodeId, ArrayD<f32>)>) {
+        let head = &self.detector.network.head;
+        let output = |task: usize, role: &str| -> Option<(NodeId, ArrayView4<'_, f32>)> {
+            let id = self.graph.output(&format!("task{task}.{role}"))?;
+            Some((id, tape.value(id)?.view().into_dimensionality::<Ix4>().ok()?))
+        };
+        let map = output(0, head.branches[0].role.name()).map_or([0, 0], |(_, v)| [v.dim().1, v.dim().2]);
+        let targets: Vec<Targets> = boxes.par_iter().map(|b| targets(self.detector, map, b)).collect();
+        let (mut losses, mut seeds) = (Vec::new(), Vec::new());
+        for task in 0..head.tasks.len() {
+            let (ids, views): (Vec<_>, Vec<_>) = head.branches.iter().filter_map(|b| output(task, b.role.name())).unzip();
+            let (loss, grads) = task_loss(head, &self.config.loss, task, &targets, &views);
+            losses.push(loss);
+            seeds.extend(ids.into_iter().zip(grads.into_iter().map(|g| g.into_dyn())));
+        }
+        (losses, seeds)
+    }
+}
+
+fn network_inputs(pillars: PillarInput) -> Inputs<f32> {
+    Inputs::default().with_dense("points", pillars.features.into_dyn()).with_pillars("pillars", Arc::new(pillars.index))
+}
+
+impl Progress {
+    /// As named tensors, for a file: the parameters under their own names, the optimiser's moments behind prefixes.
+    pub fn to_tensors(&self) -> (BTreeMap<String, ArrayD<f32>>, BTreeMap<String, String>) {
+        let mut tensors = self.params.0.clone();
+        for (prefix, moments) in [(FIRST, &self.optimizer.first), (SECOND, &self.optimizer.second)] {
+            tensors.extend(moments.iter().map(|(k, v)| (format!("{prefix}{k}"), v.clone())));
+        }
+        let numbers = [
+            ("step", self.step.to_string()),
+            ("first_decay", self.optimizer.first_decay.to_string()),
+            ("second_decay", self.optimizer.second_decay.to_string()),
+        ];
+        (tensors, numbers.map(|(k, v)| (k.to_owned(), v)).into())
+    }
+
+    /// The inverse of [`Progress::to_tensors`]; `None` if a number is missing or malformed.
+    pub fn from_tensors(tensors: BTreeMap<String, ArrayD<f32>>, numbers: &BTreeMap<String, String>) -> Option<Self> {
+        let mut progress = Self { step: numbers.get("step")?.parse().ok()?, params: Params::default(), optimizer: Adam::new() };
+        progress.optimizer.first_decay = numbers.get("first_decay")?.parse().ok()?;
+        progress.optimizer.second_decay = numbers.get("second_decay")?.parse().ok()?;
+        for (name, value) in tensors {
+            if let Some(name) = name.strip_prefix(FIRST) {
+                progress.optimizer.first.insert(name.to_owned(), value);
+            } else if let Some(name) = name.strip_prefix(SECOND) {
+                progress.optimizer.second.insert(name.to_owned(), value);
+            } else {
+                progress.params.0.insert(name, value);
+            }
+        }
+        Some(progress)
+    }
+}
+
+const FIRST: &str = "optimizer.first.";
+const SECOND: &str = "optimizer.second.";
