@@ -7,7 +7,7 @@ use super::rotated_iou::BevBox;
 use super::{BoxCode, Candidates, DecodeConfig, Detection, DetectorConfig, Nms, RotationOrder, SizeOrder, YawConvention};
 use crate::geometry::{Box3, wrap_angle};
 use crate::networks::centerpoint::BranchRole;
-use ndarray::{Array3, ArrayView3, Axis};
+use ndarray::{Array3, ArrayView3};
 use std::collections::BTreeMap;
 use std::f32::consts::FRAC_PI_2;
 
@@ -16,6 +16,7 @@ use std::f32::consts::FRAC_PI_2;
 /// Each map is `[height, width, channels]`; the first row is the lowest y, the first column the lowest x of the grid.
 #[derive(Clone, Debug, Default)]
 pub struct HeadMaps {
+    /// In standard layout.
     maps: BTreeMap<String, Array3<f32>>,
 }
 
@@ -109,10 +110,12 @@ pub(super) fn check(config: &DetectorConfig) -> Result<(), DecodeError> {
 /// or best first, as [`Candidates`] says.
 pub(super) fn task_candidates(config: &DetectorConfig, maps: &HeadMaps, task: usize) -> Result<(Vec<Candidate>, usize), DecodeError> {
     let maps = TaskMaps::of(config, maps, task)?;
+    // One slice, see `HeadMaps::insert`.
+    let logits = maps.heatmap.to_slice().unwrap_or_default();
     let thresholds = class_thresholds(config, task);
     let peaks = match config.decode.candidates {
-        Candidates::BestClassPerCell => best_class_per_cell(maps.heatmap, &thresholds),
-        Candidates::TopK { count } => top_k(maps.heatmap, &thresholds, count),
+        Candidates::BestClassPerCell => best_class_per_cell(logits, &thresholds),
+        Candidates::TopK { count } => top_k(logits, &thresholds, count),
     };
     let mut non_finite = 0;
     let mut candidates = Vec::with_capacity(peaks.len());
@@ -183,11 +186,16 @@ fn class_thresholds(config: &DetectorConfig, task: usize) -> Vec<ScoreThreshold>
 }
 
 /// det3d: every cell with its best class, in order of cells. Of equal classes the first.
-fn best_class_per_cell(heatmap: ArrayView3<'_, f32>, thresholds: &[ScoreThreshold]) -> Vec<Peak> {
+fn best_class_per_cell(heatmap: &[f32], thresholds: &[ScoreThreshold]) -> Vec<Peak> {
+    let lowest = thresholds.iter().fold(f32::INFINITY, |lowest, t| lowest.min(t.logit));
     let mut peaks = Vec::new();
-    for (cell, logits) in heatmap.rows().into_iter().enumerate() {
-        let best = logits.iter().enumerate().filter(|(_, l)| !l.is_nan()).reduce(|best, next| if next.1 > best.1 { next } else { best });
-        if let Some((class, &logit)) = best
+    for (cell, logits) in heatmap.chunks_exact(thresholds.len().max(1)).enumerate() {
+        // Nearly all cells end here; one that is above in no class is so in its best one.
+        if !logits.iter().any(|&logit| logit > lowest) {
+            continue;
+        }
+        let numbers = logits.iter().enumerate().filter(|(_, logit)| !logit.is_nan());
+        if let Some((class, &logit)) = numbers.reduce(|best, next| if next.1 > best.1 { next } else { best })
             && let Some(score) = thresholds[class].pass(logit)
         {
             peaks.push(Peak { cell, class, score });
@@ -197,11 +205,11 @@ fn best_class_per_cell(heatmap: ArrayView3<'_, f32>, thresholds: &[ScoreThreshol
 }
 
 /// OpenPCDet and mmdet3d: the best `count` pairs of class and cell, best first. Equal ones in order of class, then cell.
-fn top_k(heatmap: ArrayView3<'_, f32>, thresholds: &[ScoreThreshold], count: usize) -> Vec<Peak> {
+fn top_k(heatmap: &[f32], thresholds: &[ScoreThreshold], count: usize) -> Vec<Peak> {
     let mut peaks = Vec::new();
     let mut logits = Vec::new();
     for (class, threshold) in thresholds.iter().enumerate() {
-        for (cell, &logit) in heatmap.index_axis(Axis(2), class).iter().enumerate() {
+        for (cell, &logit) in heatmap.iter().skip(class).step_by(thresholds.len()).enumerate() {
             if let Some(score) = threshold.pass(logit) {
                 peaks.push(Peak { cell, class, score });
                 logits.push(logit);
@@ -296,6 +304,7 @@ impl HeadMaps {
 
     /// Adds a map, `[height, width, channels]`, replacing one of the same role.
     pub fn insert(&mut self, role: impl Into<String>, map: Array3<f32>) {
+        let map = if map.is_standard_layout() { map } else { map.as_standard_layout().into_owned() };
         self.maps.insert(role.into(), map);
     }
 

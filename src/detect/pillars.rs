@@ -136,10 +136,12 @@ impl Pillarizer {
         if points.nrows() > MAX_ROWS {
             return Err(PillarError::Rows { found: points.nrows() });
         }
-        let points = points.as_standard_layout();
-
         let mut report = PillarReport { points: points.nrows(), ..Default::default() };
-        let mut pillars = self.assign(points.view(), &mut report);
+        let points = points.as_standard_layout();
+        // A standard layout always is one slice.
+        let points = points.as_slice().unwrap_or_default();
+
+        let mut pillars = self.assign(points, &mut report);
         if matches!(self.voxelization, Voxelization::Dynamic { .. }) {
             self.renumber_by_cell(&mut pillars);
         }
@@ -151,21 +153,23 @@ impl Pillarizer {
         report.full_pillars = pillars.iter().filter(|p| self.is_full(p)).count();
 
         let index = self.index(&pillars);
-        let mut features = Array2::zeros((index.rows(), self.channels + 3 + self.center_offsets));
-        self.copy_channels(points.view(), &index, &mut features);
-        self.append_offsets(&pillars, &index, &mut features);
+        let mut features = Array2::zeros((index.rows(), self.width()));
+        if let Some(features) = features.as_slice_mut() {
+            self.copy_channels(points, &index, features);
+            self.append_offsets(&pillars, &index, features);
+        }
         Ok(PillarInput { features, index, report })
     }
 
     /// Gives every point its pillar, opening pillars in the order of their first points.
-    fn assign(&mut self, points: ArrayView2<'_, f32>, report: &mut PillarReport) -> Vec<Pillar> {
+    fn assign(&mut self, points: &[f32], report: &mut PillarReport) -> Vec<Pillar> {
         let (max_points, max_pillars) = match self.voxelization {
             Voxelization::Hard { max_points, max_pillars } => (max_points, max_pillars),
             Voxelization::Dynamic { .. } => (usize::MAX, usize::MAX),
         };
         let mut pillars: Vec<Pillar> = Vec::new();
         self.pillar_of_point.clear();
-        for point in points.rows() {
+        for point in points.chunks_exact(self.channels) {
             let mut assigned = EMPTY;
             if !point.iter().all(|v| v.is_finite()) {
                 report.non_finite += 1;
@@ -194,9 +198,10 @@ impl Pillarizer {
     fn cell(&self, point: [f32; 3]) -> Option<usize> {
         let Grid { min, max, voxel } = self.grid;
         // True divisions in f32, as in all three originals: a product with the inverse puts points on an edge elsewhere.
+        // Within the grid the originals' floor is a truncation.
         let along = |axis: usize, cells: usize| {
-            let index = ((point[axis] - min[axis]) / voxel[axis]).floor();
-            (index >= 0.0 && index < cells as f32).then_some(index as usize)
+            let position = (point[axis] - min[axis]) / voxel[axis];
+            (position >= 0.0 && position < cells as f32).then_some(position as usize)
         };
         let test_z = match self.voxelization {
             Voxelization::Hard { .. } => true,
@@ -241,6 +246,11 @@ impl Pillarizer {
         PillarIndex { offsets, cells, batch: 1 }
     }
 
+    /// Features of a row.
+    fn width(&self) -> usize {
+        self.channels + 3 + self.center_offsets
+    }
+
     fn is_full(&self, pillar: &Pillar) -> bool {
         matches!(self.voxelization, Voxelization::Hard { max_points, .. } if pillar.points as usize == max_points)
     }
@@ -251,26 +261,26 @@ impl Pillarizer {
     }
 
     /// Groups the points' own channels by pillar.
-    fn copy_channels(&self, points: ArrayView2<'_, f32>, index: &PillarIndex, features: &mut Array2<f32>) {
+    fn copy_channels(&self, points: &[f32], index: &PillarIndex, features: &mut [f32]) {
+        let width = self.width();
         let mut next_row = index.offsets.clone();
-        for (point, &pillar) in points.rows().into_iter().zip(&self.pillar_of_point) {
-            if let Some(row) = next_row[..index.pillars()].get_mut(pillar as usize) {
-                for (to, from) in features.row_mut(*row as usize).iter_mut().zip(point) {
-                    *to = *from;
-                }
+        for (point, &pillar) in points.chunks_exact(self.channels).zip(&self.pillar_of_point) {
+            if pillar != EMPTY {
+                let row = &mut next_row[pillar as usize];
+                let start = *row as usize * width;
+                features[start..start + self.channels].copy_from_slice(point);
                 *row += 1;
             }
         }
     }
 
     /// Fills in the offsets from the mean and from the centre, beside the channels that are there already.
-    fn append_offsets(&self, pillars: &[Pillar], index: &PillarIndex, features: &mut Array2<f32>) {
-        let width = features.ncols();
-        let Some(values) = features.as_slice_mut() else { return };
+    fn append_offsets(&self, pillars: &[Pillar], index: &PillarIndex, features: &mut [f32]) {
+        let width = self.width();
         let first_center: [f32; 3] = std::array::from_fn(|axis| self.grid.voxel[axis].mul_add(0.5, self.grid.min[axis]));
         for (pillar, &first_row) in pillars.iter().zip(&index.offsets) {
             let start = first_row as usize * width;
-            let rows = &mut values[start..start + pillar.points as usize * width];
+            let rows = &mut features[start..start + pillar.points as usize * width];
 
             let mut sum = [0f32; 3];
             for row in rows.chunks_exact(width) {
