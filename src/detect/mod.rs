@@ -2,9 +2,9 @@
 
 mod config;
 
+pub use crate::sensor::{IntensityTransform, PointsConfig, SweepsConfig};
 pub use config::{
-    BoxCode, Candidates, DecodeConfig, DetectorConfig, Grid, IntensityTransform, Nms, PointsConfig, RotatedKernel, RotationOrder,
-    SizeOrder, SweepsConfig, Voxelization, YawConvention,
+    BoxCode, Candidates, DecodeConfig, DetectorConfig, Grid, Nms, RotatedKernel, RotationOrder, SizeOrder, Voxelization, YawConvention,
 };
 
 use crate::geometry::Box3;
