@@ -2,6 +2,7 @@
 //! for the public code bases are the YAML files in `config/models/`, in exactly this form.
 
 use crate::networks::centerpoint::PillarNetwork;
+use crate::sensor::PointsConfig;
 use serde::{Deserialize, Serialize};
 
 /// A whole detector, apart from its weights.
@@ -15,58 +16,6 @@ pub struct DetectorConfig {
     pub voxelization: Voxelization,
     pub network: PillarNetwork,
     pub decode: DecodeConfig,
-}
-
-/// The columns that a point enters the network with.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PointsConfig {
-    /// `x`, `y`, `z` first, then any of `intensity`, `time`, `elongation`, or another field of the cloud by its name.
-    /// A field that a cloud lacks is an error, except `time`, which is the sweep's time lag and 0 for a single frame.
-    pub features: Vec<String>,
-    #[serde(default)]
-    pub intensity: IntensityTransform,
-    #[serde(default)]
-    pub sweeps: SweepsConfig,
-}
-
-/// `value = f(clip(raw * scale + offset))`, or a constant.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct IntensityTransform {
-    /// Name of the field in the cloud.
-    pub field: String,
-    pub scale: f32,
-    pub offset: f32,
-    /// Lowest and highest value after scale and offset.
-    pub clip: Option<[f32; 2]>,
-    /// Waymo's `tanh`, after clipping.
-    pub tanh: bool,
-    /// For sensors without intensity: this value for every point; the field is then not looked for.
-    pub constant: Option<f32>,
-}
-
-impl Default for IntensityTransform {
-    fn default() -> Self {
-        Self { field: "intensity".into(), scale: 1.0, offset: 0.0, clip: None, tanh: false, constant: None }
-    }
-}
-
-/// How many sweeps are merged.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct SweepsConfig {
-    /// Including the newest; 1 means a single frame.
-    pub count: usize,
-    /// Points with |x| and |y| below these are dropped from the **older** sweeps (the ego vehicle's own returns; nuScenes
-    /// loader of det3d), metres.
-    pub ego_box: [f32; 2],
-}
-
-impl Default for SweepsConfig {
-    fn default() -> Self {
-        Self { count: 1, ego_box: [0.0; 2] }
-    }
 }
 
 /// The pillar grid.

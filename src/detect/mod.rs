@@ -12,9 +12,9 @@ mod golden_tests;
 #[cfg(test)]
 pub(crate) mod test_support;
 
+pub use crate::sensor::{IntensityTransform, PointsConfig, SweepsConfig};
 pub use config::{
-    BoxCode, Candidates, DecodeConfig, DetectorConfig, Grid, IntensityTransform, Nms, PointsConfig, RotatedKernel, RotationOrder,
-    SizeOrder, SweepsConfig, Voxelization, YawConvention,
+    BoxCode, Candidates, DecodeConfig, DetectorConfig, Grid, Nms, RotatedKernel, RotationOrder, SizeOrder, Voxelization, YawConvention,
 };
 pub use decode::{DecodeError, DecodeOutput, HeadMaps, decode};
 pub use detector::{DetectError, Detections, Detector, Network, NetworkError, StageTimes};

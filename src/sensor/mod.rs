@@ -1,5 +1,15 @@
-//! What sensors deliver: point clouds, and how they are gathered over time.
+//! What sensors deliver: point clouds from wherever, gathered over time, and the matrix that a network is fed with.
 
 mod cloud;
+mod features;
+pub mod files;
+mod sweeps;
+mod track;
+mod transforms;
 
 pub use cloud::{PointCloud, Stamp};
+pub use features::{FeatureError, IntensityTransform, PointsConfig, assemble};
+pub use files::{CloudFileError, list_cloud_files, read_cloud};
+pub use sweeps::{EgoMotion, FixedFrame, LeftOut, MotionError, NoMotion, OdometryMotion, Reset, SweepBuffer, SweepReport, SweepsConfig};
+pub use track::{PoseTrack, TrackError};
+pub use transforms::{TransformBuffer, TransformError};

@@ -1,0 +1,171 @@
+//! The matrix that a network is fed with: chosen columns of a cloud, intensity transformed.
+
+use super::{PointCloud, SweepsConfig};
+use ndarray::{Array2, ArrayView1};
+use serde::{Deserialize, Serialize};
+
+/// The columns that a point enters the network with.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PointsConfig {
+    /// `x`, `y`, `z` first, then any of `intensity`, `time`, `elongation`, or another field of the cloud by its name.
+    /// A field that a cloud lacks is an error, except `time`, which is the sweep's time lag and 0 for a single frame.
+    pub features: Vec<String>,
+    #[serde(default)]
+    pub intensity: IntensityTransform,
+    #[serde(default)]
+    pub sweeps: SweepsConfig,
+}
+
+/// `value = f(clip(raw * scale + offset))`, or a constant.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct IntensityTransform {
+    /// Name of the field in the cloud.
+    pub field: String,
+    pub scale: f32,
+    pub offset: f32,
+    /// Lowest and highest value after scale and offset.
+    pub clip: Option<[f32; 2]>,
+    /// Waymo's `tanh`, after clipping.
+    pub tanh: bool,
+    /// For sensors without intensity: this value for every point; the field is then not looked for.
+    pub constant: Option<f32>,
+}
+
+impl Default for IntensityTransform {
+    fn default() -> Self {
+        Self { field: "intensity".into(), scale: 1.0, offset: 0.0, clip: None, tanh: false, constant: None }
+    }
+}
+
+/// A cloud that does not give what the network needs, or a transform that means nothing.
+#[derive(Debug, PartialEq, thiserror::Error)]
+pub enum FeatureError {
+    #[error(
+        "the cloud in frame `{frame}` has no field `{field}` for intensity; it has: {found}. Name its field in `points.intensity.field`, or set `points.intensity.constant` if the sensor gives none"
+    )]
+    NoIntensity { frame: String, field: String, found: String },
+    #[error(
+        "the cloud in frame `{frame}` has no field `{field}`, which the network needs; it has: {found}. Rename the sensor's field, or name the columns of a raw file with --fields"
+    )]
+    NoField { frame: String, field: String, found: String },
+    #[error("`points.intensity.clip` is [{low}, {high}]; the lower bound comes first")]
+    Clip { low: f32, high: f32 },
+}
+
+impl IntensityTransform {
+    /// What the network gets for one raw value. Without finite result (the sensor gave none): 0.
+    pub fn apply(&self, raw: f32) -> f32 {
+        let scaled = raw * self.scale + self.offset;
+        let clipped = match self.clip {
+            // Not `f32::clamp`, which panics on bounds in the wrong order.
+            Some([low, high]) if !scaled.is_nan() => scaled.max(low).min(high),
+            _ => scaled,
+        };
+        finite_or_zero(self.constant.unwrap_or(if self.tanh { clipped.tanh() } else { clipped }))
+    }
+}
+
+/// The network's input `[points, features]`, a row per point of the cloud in its order, columns as in `config.features`.
+///
+/// `time` is the cloud's column of that name (seconds of lag, see [`super::SweepBuffer`]), or 0. Values that are not
+/// finite become 0: one of them would spoil every cell of the map that the network's convolutions can reach.
+pub fn assemble(cloud: &PointCloud, config: &PointsConfig) -> Result<Array2<f32>, FeatureError> {
+    if let Some([low, high]) = config.intensity.clip.filter(|[low, high]| low > high) {
+        return Err(FeatureError::Clip { low, high });
+    }
+    let mut matrix = Array2::zeros((cloud.len(), config.features.len()));
+    for (feature, mut column) in config.features.iter().zip(matrix.columns_mut()) {
+        match feature.as_str() {
+            "intensity" => match config.intensity.constant {
+                Some(_) => column.fill(config.intensity.apply(0.0)),
+                None => {
+                    let raw = intensity_column(cloud, &config.intensity.field)?;
+                    column.zip_mut_with(&raw, |value, raw| *value = config.intensity.apply(*raw));
+                }
+            },
+            name => match cloud.column(name) {
+                Some(raw) => column.zip_mut_with(&raw, |value, raw| *value = finite_or_zero(*raw)),
+                None if name == "time" => {}
+                None => {
+                    return Err(FeatureError::NoField {
+                        frame: cloud.frame_id.clone(),
+                        field: name.into(),
+                        found: cloud.fields.join(", "),
+                    });
+                }
+            },
+        }
+    }
+    Ok(matrix)
+}
+
+fn intensity_column<'c>(cloud: &'c PointCloud, field: &str) -> Result<ArrayView1<'c, f32>, FeatureError> {
+    cloud.column(field).ok_or_else(|| FeatureError::NoIntensity {
+        frame: cloud.frame_id.clone(),
+        field: field.into(),
+        found: cloud.fields.join(", "),
+    })
+}
+
+fn finite_or_zero(value: f32) -> f32 {
+    if value.is_finite() { value } else { 0.0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sensor::Stamp;
+    use ndarray::array;
+
+    fn cloud() -> PointCloud {
+        let fields = ["x", "y", "z", "reflectivity", "ring"].map(String::from).to_vec();
+        let data = array![[1.0, 2.0, 3.0, 100.0, 7.0], [4.0, 5.0, 6.0, f32::NAN, 8.0]];
+        PointCloud { stamp: Stamp(0), frame_id: "os_lidar".into(), fields, data }
+    }
+
+    fn config(features: &[&str], intensity: IntensityTransform) -> PointsConfig {
+        PointsConfig { features: features.iter().map(|f| f.to_string()).collect(), intensity, sweeps: SweepsConfig::default() }
+    }
+
+    #[test]
+    fn columns_in_the_order_asked_for_and_no_time_is_zero() {
+        let intensity = IntensityTransform { field: "reflectivity".into(), scale: 0.5, offset: 1.0, ..Default::default() };
+        let matrix = assemble(&cloud(), &config(&["x", "y", "z", "ring", "intensity", "time"], intensity)).unwrap();
+        assert_eq!(matrix, array![[1.0, 2.0, 3.0, 7.0, 51.0, 0.0], [4.0, 5.0, 6.0, 8.0, 0.0, 0.0]]);
+    }
+
+    #[test]
+    fn time_is_taken_when_there() {
+        let mut cloud = cloud();
+        cloud.fields[4] = "time".into();
+        let intensity = IntensityTransform { constant: Some(0.25), ..Default::default() };
+        let matrix = assemble(&cloud, &config(&["x", "y", "z", "intensity", "time"], intensity)).unwrap();
+        assert_eq!(matrix, array![[1.0, 2.0, 3.0, 0.25, 7.0], [4.0, 5.0, 6.0, 0.25, 8.0]]);
+    }
+
+    #[test]
+    fn scale_offset_clip_tanh_in_this_order() {
+        let all = IntensityTransform { scale: 2.0, offset: -1.0, clip: Some([-0.5, 1.5]), tanh: true, ..Default::default() };
+        for (raw, clipped) in [(0.5f32, 0.0f32), (1.0, 1.0), (10.0, 1.5), (-10.0, -0.5), (f32::INFINITY, 1.5)] {
+            assert_eq!(all.apply(raw), clipped.tanh(), "{raw}");
+        }
+        assert_eq!(all.apply(f32::NAN), 0.0);
+        assert_eq!(IntensityTransform::default().apply(f32::INFINITY), 0.0);
+        assert_eq!(IntensityTransform::default().apply(17.0), 17.0);
+    }
+
+    #[test]
+    fn what_is_missing_is_named_with_what_there_is() {
+        let plain = IntensityTransform::default();
+        let error = assemble(&cloud(), &config(&["x", "y", "z", "intensity"], plain.clone())).unwrap_err().to_string();
+        for part in ["`intensity`", "x, y, z, reflectivity, ring", "points.intensity.field", "points.intensity.constant", "os_lidar"] {
+            assert!(error.contains(part), "{error}");
+        }
+        let error = assemble(&cloud(), &config(&["x", "y", "z", "elongation"], plain.clone())).unwrap_err();
+        assert!(matches!(error, FeatureError::NoField { field, .. } if field == "elongation"));
+        let reversed = IntensityTransform { clip: Some([1.0, 0.0]), ..plain };
+        assert_eq!(assemble(&cloud(), &config(&["x"], reversed)), Err(FeatureError::Clip { low: 1.0, high: 0.0 }));
+    }
+}
