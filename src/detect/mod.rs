@@ -3,9 +3,14 @@
 mod config;
 mod decode;
 mod detector;
+mod float;
 mod nms;
 mod pillars;
 mod rotated_iou;
+mod import;
+mod model;
+mod presets;
+mod validate;
 
 #[cfg(test)]
 mod golden_tests;
@@ -19,6 +24,11 @@ pub use config::{
 pub use decode::{DecodeError, DecodeOutput, HeadMaps, decode};
 pub use detector::{DetectError, Detections, Detector, Network, NetworkError, StageTimes};
 pub use pillars::{PillarError, PillarInput, PillarReport, Pillarizer};
+pub use float::FloatNetwork;
+pub use import::{ImportError, Imported, import, import_file};
+pub use model::{Model, ModelError};
+pub use presets::{ConfigFileError, PRESETS, Preset};
+pub use validate::ConfigError;
 
 use crate::geometry::Box3;
 use serde::{Deserialize, Serialize};

@@ -1,3 +1,52 @@
-//! The command line.
+//! The command line: subcommands, exit status (0; 1 on failure; 2 on wrong usage), messages on stderr, data on stdout.
 
-fn main() {}
+mod import;
+mod info;
+
+use clap::{Parser, Subcommand};
+use std::io::{ErrorKind, Write};
+use std::process::ExitCode;
+use tracing::Level;
+
+/// 3D perception that fits on a robot's own computer.
+#[derive(Parser)]
+#[command(version)]
+struct Cli {
+    /// Say more: -v for progress, -vv for details.
+    #[arg(short, long, action = clap::ArgAction::Count, global = true)]
+    verbose: u8,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Import(import::Args),
+    Info(info::Args),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let level = [Level::WARN, Level::INFO, Level::DEBUG][usize::from(cli.verbose.min(2))];
+    tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).with_target(false).init();
+    let done = match cli.command {
+        Command::Import(args) => import::run(&args),
+        Command::Info(args) => info::run(&args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Writes to stdout. A reader that has gone (`| head`) is no failure.
+fn print(text: &str) -> anyhow::Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,121 @@
+//! The model file: tensors and a manifest in one `.safetensors`.
+//!
+//! The manifest is a JSON object under [`MANIFEST_KEY`] of the file's metadata. This room knows its frame; the configuration
+//! inside belongs to whoever runs the network and is a type parameter.
+
+use super::Params;
+use super::tensors::{Precision, TensorFileError, read_tensors, tensor_bytes, write_file};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+use std::path::Path;
+
+/// Where the manifest stands in the metadata.
+pub const MANIFEST_KEY: &str = "manifest";
+/// `format` of every manifest.
+pub const FORMAT: &str = "lidar_ptq";
+/// Incremented whenever an older reader would misunderstand the file.
+pub const VERSION: u32 = 1;
+
+/// Where a model's weights come from.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Provenance {
+    /// Name of the file they were read from, without its folder.
+    pub source: String,
+    /// SHA-256 of that file, in hexadecimal, as `sha256sum` prints it.
+    pub sha256: String,
+    /// The program whose layout the file had: `det3d`, `openpcdet`, `mmdet3d`, `lidar_ptq`.
+    pub code_base: String,
+    /// Entries that were left out on purpose: counters, optimizer state.
+    pub dropped: Vec<String>,
+    /// Name and version of the program that wrote the model.
+    pub written_by: String,
+}
+
+/// The manifest, in the order in which it is written.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest<C> {
+    pub format: String,
+    pub version: u32,
+    pub config: C,
+    pub provenance: Provenance,
+}
+
+/// The part of a manifest that every version has.
+#[derive(Deserialize)]
+struct Signature {
+    format: String,
+    version: u32,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ModelFileError {
+    #[error(transparent)]
+    File(#[from] TensorFileError),
+    #[error("no model: its metadata has no `{MANIFEST_KEY}`; if it is a checkpoint, import it first (lidar_ptq import)")]
+    NoManifest,
+    #[error("manifest: `format`: expected `{FORMAT}`, found `{0}`")]
+    Format(String),
+    #[error("manifest: `version`: this program reads {VERSION}, found {found}; {}", advice(*.found))]
+    Version { found: u32 },
+    #[error("manifest: {0}")]
+    Manifest(#[from] serde_json::Error),
+    #[error("tensor `{name}`: expected floats, found a {found}")]
+    NotFloat { name: String, found: String },
+}
+
+fn advice(found: u32) -> &'static str {
+    if found > VERSION { "use a newer lidar_ptq" } else { "import the checkpoint anew" }
+}
+
+impl<C> Manifest<C> {
+    pub fn new(config: C, provenance: Provenance) -> Self {
+        Self { format: FORMAT.into(), version: VERSION, config, provenance }
+    }
+}
+
+/// Reads manifest and tensors from the bytes of a file. Whether they fit each other is for the caller to check.
+///
+/// # Errors
+/// Anything but a complete file with a manifest of this version and float tensors.
+pub fn read_model_file<C: DeserializeOwned>(bytes: &[u8]) -> Result<(Manifest<C>, Params), ModelFileError> {
+    let (params, others, metadata) = read_tensors(bytes)?;
+    let text = metadata.get(MANIFEST_KEY).ok_or(ModelFileError::NoManifest)?;
+    let signature: Signature = serde_json::from_str(text)?;
+    if signature.format != FORMAT {
+        return Err(ModelFileError::Format(signature.format));
+    }
+    if signature.version != VERSION {
+        return Err(ModelFileError::Version { found: signature.version });
+    }
+    let manifest = serde_json::from_str(text)?;
+    match others.into_iter().next() {
+        Some((name, found)) => Err(ModelFileError::NotFloat { name, found }),
+        None => Ok((manifest, params)),
+    }
+}
+
+/// The bytes of a model file.
+///
+/// # Errors
+/// A weight beyond f16's range, when f16 is asked for.
+pub fn model_file_bytes<C: Serialize>(manifest: &Manifest<C>, params: &Params, precision: Precision) -> Result<Vec<u8>, ModelFileError> {
+    let metadata = HashMap::from([(MANIFEST_KEY.to_owned(), serde_json::to_string(manifest)?)]);
+    Ok(tensor_bytes(params, precision, metadata)?)
+}
+
+/// Writes a model file; it appears under its name only when it is complete.
+///
+/// # Errors
+/// A weight beyond f16's range, when f16 is asked for; a folder that is missing, full or not writable.
+pub fn write_model_file<C: Serialize>(
+    path: &Path,
+    manifest: &Manifest<C>,
+    params: &Params,
+    precision: Precision,
+) -> Result<(), ModelFileError> {
+    let bytes = model_file_bytes(manifest, params, precision)?;
+    Ok(write_file(path, &bytes).map_err(TensorFileError::Io)?)
+}
