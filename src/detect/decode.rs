@@ -190,7 +190,7 @@ fn best_class_per_cell(heatmap: &[f32], thresholds: &[ScoreThreshold]) -> Vec<Pe
     let lowest = thresholds.iter().fold(f32::INFINITY, |lowest, t| lowest.min(t.logit));
     let mut peaks = Vec::new();
     for (cell, logits) in heatmap.chunks_exact(thresholds.len().max(1)).enumerate() {
-        // Nearly all cells end here; one that is above in no class is so in its best one.
+        // Nearly all cells end here: none of their classes can pass, so the best one cannot.
         if !logits.iter().any(|&logit| logit > lowest) {
             continue;
         }
@@ -333,7 +333,7 @@ mod tests {
     use crate::detect::test_support::{self, CodeBase};
     use std::f32::consts::PI;
 
-    /// Two cars' worth of maps on a grid of 4 x 4 head cells, everything below the threshold.
+    /// Maps of 6 x 4 head cells with everything below the threshold.
     fn quiet(code_base: CodeBase) -> (DetectorConfig, HeadMaps) {
         let mut config = test_support::config(code_base);
         config.grid.min = [0.0, 0.0, -5.0];
@@ -384,6 +384,16 @@ mod tests {
             assert!(got.iter().zip(expected).all(|(g, e)| (g - e).abs() < 1e-5), "{code_base:?} {got:?}");
             assert_eq!(bbox.velocity, [3.0, -4.0]);
         }
+    }
+
+    #[test]
+    fn without_a_velocity_branch_boxes_stand_still() {
+        let (mut config, mut maps) = quiet(CodeBase::Det3d);
+        set(&mut maps, "task0.heatmap", [1, 1], &[2.0]);
+        set(&mut maps, "task0.velocity", [1, 1], &[3.0, 4.0]);
+        assert_eq!(decode(&config, &maps).unwrap().detections[0].bbox.velocity, [3.0, 4.0]);
+        config.network.head.branches.retain(|b| b.role != BranchRole::Velocity);
+        assert_eq!(decode(&config, &maps).unwrap().detections[0].bbox.velocity, [0.0, 0.0]);
     }
 
     #[test]

@@ -12,12 +12,13 @@ pub fn bev_intersection(a: &Box3, b: &Box3) -> f64 {
     }
     // In the axes of `a` only four half planes parallel to the axes are left to clip by, and no precision is lost far from
     // the origin.
-    let half = [f64::from(a.size[0]) / 2.0, f64::from(a.size[1]) / 2.0];
-    let mut polygon = Polygon::footprint_in(a, b);
-    for axis in 0..2 {
-        polygon = polygon.clip(axis, half[axis], 1.0).clip(axis, half[axis], -1.0);
-    }
-    polygon.area()
+    let [half_length, half_width] = [0, 1].map(|i| f64::from(a.size[i]) / 2.0);
+    Polygon::footprint_in(a, b)
+        .clip(0, half_length, 1.0)
+        .clip(0, half_length, -1.0)
+        .clip(1, half_width, 1.0)
+        .clip(1, half_width, -1.0)
+        .area()
 }
 
 /// Intersection over union seen from above, in `[0, 1]`. Zero where the intersection is.
