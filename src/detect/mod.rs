@@ -4,12 +4,12 @@ mod config;
 mod decode;
 mod detector;
 mod float;
-mod nms;
-mod pillars;
-mod rotated_iou;
 mod import;
 mod model;
+mod nms;
+mod pillars;
 mod presets;
+mod rotated_iou;
 mod validate;
 
 #[cfg(test)]
@@ -23,10 +23,10 @@ pub use config::{
 };
 pub use decode::{DecodeError, DecodeOutput, HeadMaps, decode};
 pub use detector::{DetectError, Detections, Detector, Network, NetworkError, StageTimes};
-pub use pillars::{PillarError, PillarInput, PillarReport, Pillarizer};
 pub use float::FloatNetwork;
 pub use import::{ImportError, Imported, import, import_file};
 pub use model::{Model, ModelError};
+pub use pillars::{PillarError, PillarInput, PillarReport, Pillarizer};
 pub use presets::{ConfigFileError, PRESETS, Preset};
 pub use validate::ConfigError;
 

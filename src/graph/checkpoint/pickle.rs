@@ -82,8 +82,16 @@ impl<'a> Pickle<'a> {
     /// # Errors
     /// Anything but a complete, well-formed pickle that stays within the bounds and mentions no refused name.
     pub(super) fn parse(input: &'a [u8]) -> Result<Self, PickleError> {
-        let mut machine =
-            Machine { input, at: 0, values: Vec::new(), cells: 0, stack: Vec::new(), marks: Vec::new(), memo: HashMap::new(), next_memo: 0 };
+        let mut machine = Machine {
+            input,
+            at: 0,
+            values: Vec::new(),
+            cells: 0,
+            stack: Vec::new(),
+            marks: Vec::new(),
+            memo: HashMap::new(),
+            next_memo: 0,
+        };
         let root = machine.run()?;
         Ok(Self { values: machine.values, root, length: machine.at })
     }
