@@ -159,10 +159,11 @@ fn parse_size(entry: &'static str, value: Option<&String>) -> Result<usize, PcdE
 fn count_points(width: Option<usize>, height: Option<usize>, points: Option<usize>) -> Result<Option<usize>, PcdError> {
     let Some(width) = width else { return Ok(points) };
     let height = height.unwrap_or(1);
-    let area = width.checked_mul(height);
+    // Too many points for the type are too many for any data, which is found out later.
+    let area = width.saturating_mul(height);
     match points {
-        Some(points) if area != Some(points) => Err(PcdError::Size { width, height, points }),
-        _ => area.map(Some).ok_or(PcdError::Size { width, height, points: usize::MAX }),
+        Some(points) if area != points => Err(PcdError::Size { width, height, points }),
+        _ => Ok(Some(area)),
     }
 }
 
@@ -216,20 +217,12 @@ fn parse_binary(header: &Header) -> Result<ParsedCloud, CloudFormatError> {
     let points = header.known_points()?;
     let step = header.fields.iter().map(Field::size).sum();
     check_length(points, step, header.body.len())?;
-    let mut columns = Vec::new();
-    let mut start = 0;
-    for field in &header.fields {
-        if !field.is_padding() {
-            let column = |k| StridedColumn {
-                name: field.column_name(k),
-                start: start + k * field.scalar.size(),
-                stride: step,
-                scalar: field.scalar,
-            };
-            columns.extend((0..field.count).map(column));
-        }
-        start += field.size();
-    }
+    let mut offset = 0;
+    let columns = strided_columns(&header.fields, |field| {
+        let start = offset;
+        offset += field.size();
+        (start, step)
+    });
     Ok(cloud_from_columns(header.body, points, &columns, false)?)
 }
 
@@ -243,21 +236,25 @@ fn parse_compressed(header: &Header) -> Result<ParsedCloud, CloudFormatError> {
     // PCL leaves the padding out of the data but not always out of the header; other writers store it.
     let padded = block.len() != size_of_used.saturating_mul(points);
     check_length(points, if padded { size_of_all } else { size_of_used }, block.len())?;
-    let mut columns = Vec::new();
-    let mut start = 0;
-    for field in &header.fields {
-        if !field.is_padding() {
-            let column = |k| StridedColumn {
-                name: field.column_name(k),
-                start: start + k * field.scalar.size(),
-                stride: field.size(),
-                scalar: field.scalar,
-            };
-            columns.extend((0..field.count).map(column));
-        }
-        start += if field.is_padding() && !padded { 0 } else { field.size() * points };
-    }
+    let mut offset = 0;
+    let columns = strided_columns(&header.fields, |field| {
+        let start = offset;
+        offset += if field.is_padding() && !padded { 0 } else { field.size() * points };
+        (start, field.size())
+    });
     Ok(cloud_from_columns(&block, points, &columns, false)?)
+}
+
+/// The columns of all fields but padding. `place` gives a field's first byte and its step from point to point.
+fn strided_columns(fields: &[Field], mut place: impl FnMut(&Field) -> (usize, usize)) -> Vec<StridedColumn> {
+    let mut columns = Vec::new();
+    for field in fields {
+        let (start, stride) = place(field);
+        let size = field.scalar.size();
+        let column = |k| StridedColumn { name: field.column_name(k), start: start + k * size, stride, scalar: field.scalar };
+        columns.extend((0..field.count).filter(|_| !field.is_padding()).map(column));
+    }
+    columns
 }
 
 fn decompress(body: &[u8], points: usize) -> Result<Vec<u8>, PcdError> {

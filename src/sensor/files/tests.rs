@@ -225,7 +225,7 @@ mod pcd {
         let cases = [
             (parse(xyz(&format!("POINTS {huge}\nDATA binary\n"))), PcdError::Truncated { points: huge, expected: huge, found: 0 }),
             (parse(xyz("POINTS -1\nDATA ascii\n")), PcdError::Header { entry: "POINTS", found: "`-1`".into(), expected: "a whole number" }),
-            (parse(xyz(&format!("WIDTH {huge}\nHEIGHT 2\nDATA binary\n"))), PcdError::Size { width: huge, height: 2, points: huge }),
+            (parse(xyz(&format!("WIDTH {huge}\nHEIGHT 2\nDATA binary\n"))), PcdError::Truncated { points: huge, expected: huge, found: 0 }),
             (parse(xyz("COUNT 1 1 99999999\nDATA ascii\n")), PcdError::TooWide { columns: 100_000_001 }),
             (parse(xyz("COUNT 1 1\nDATA ascii\n")), PcdError::EntryCount { entry: "COUNT", found: 2, fields: 3 }),
             (parse(xyz("DATA ascii\n1 2\n")), PcdError::RowLength { line: 7, found: 2, expected: 3 }),
