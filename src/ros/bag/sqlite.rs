@@ -9,6 +9,8 @@ use crate::sensor::Stamp;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -53,6 +55,11 @@ impl SqliteFile {
     pub fn open(path: &Path, name: &Path, report: &mut Report) -> Result<Self, BagError> {
         let fail = |source| BagError::Sqlite { path: name.to_owned(), source };
         let mut add = |kind| report.add(Problem { file: name.to_owned(), kind });
+        let missing = missing_bytes(path).map_err(|source| BagError::Io { path: name.to_owned(), source })?;
+        if missing > 0 {
+            // SQLite takes what is missing of its last page for zeros, and would not always notice.
+            add(ProblemKind::Database { reason: format!("the file ends {missing} bytes early") });
+        }
         let connection = connect(path).map_err(fail)?;
         for table in ["topics", "messages"] {
             let exists = "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = ?1";
@@ -167,6 +174,25 @@ impl BagFile for SqliteFile {
             }
         }
     }
+}
+
+/// By how much the file is shorter than its header says (<https://sqlite.org/fileformat2.html>, 1.3).
+fn missing_bytes(path: &Path) -> io::Result<u64> {
+    let mut header = [0; 100];
+    let mut file = File::open(path)?;
+    let length = file.metadata()?.len();
+    if length < header.len() as u64 {
+        return Ok(header.len() as u64 - length);
+    }
+    file.read_exact(&mut header)?;
+    let number = |at: usize| u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
+    let page_bytes = match u16::from_be_bytes([header[16], header[17]]) {
+        1 => 65536,
+        n => u64::from(n),
+    };
+    // The count of pages holds only if it was written with the last change.
+    let pages = if number(24) == number(92) { u64::from(number(28)) } else { 0 };
+    Ok((pages * page_bytes).saturating_sub(length))
 }
 
 /// Read-only. A folder that cannot be written has no place for SQLite's lock and journal files, so there the file is taken as immutable.

@@ -50,8 +50,8 @@ pub struct PointCloud2<D = Vec<u8>> {
 pub type PointCloud2Ref<'a> = PointCloud2<&'a [u8]>;
 
 impl<'a> PointCloud2Ref<'a> {
-    /// Like `PointCloud2::decode`, without copying the points.
-    pub fn decode(bytes: &'a [u8]) -> Result<Self, CdrError> {
+    /// As `PointCloud2::decode`, without copying the points.
+    pub fn view(bytes: &'a [u8]) -> Result<Self, CdrError> {
         Self::read_view(&mut CdrReader::new(bytes, <PointCloud2 as RosMessage>::TYPE)?)
     }
 
@@ -70,31 +70,33 @@ impl<'a> PointCloud2Ref<'a> {
     }
 
     fn into_owned(self) -> PointCloud2 {
-        self.map_data(<[u8]>::to_vec)
+        PointCloud2 {
+            header: self.header,
+            height: self.height,
+            width: self.width,
+            fields: self.fields,
+            is_bigendian: self.is_bigendian,
+            point_step: self.point_step,
+            row_step: self.row_step,
+            data: self.data.to_vec(),
+            is_dense: self.is_dense,
+        }
     }
 }
 
 impl PointCloud2 {
     pub fn as_view(&self) -> PointCloud2Ref<'_> {
-        let Self { header, height, width, fields, is_bigendian, point_step, row_step, data, is_dense } = self;
         PointCloud2 {
-            header: header.clone(),
-            height: *height,
-            width: *width,
-            fields: fields.clone(),
-            is_bigendian: *is_bigendian,
-            point_step: *point_step,
-            row_step: *row_step,
-            data,
-            is_dense: *is_dense,
+            header: self.header.clone(),
+            height: self.height,
+            width: self.width,
+            fields: self.fields.clone(),
+            is_bigendian: self.is_bigendian,
+            point_step: self.point_step,
+            row_step: self.row_step,
+            data: &self.data,
+            is_dense: self.is_dense,
         }
-    }
-}
-
-impl<D> PointCloud2<D> {
-    fn map_data<E>(self, data: impl FnOnce(D) -> E) -> PointCloud2<E> {
-        let Self { header, height, width, fields, is_bigendian, point_step, row_step, is_dense, .. } = self;
-        PointCloud2 { header, height, width, fields, is_bigendian, point_step, row_step, data: data(self.data), is_dense }
     }
 }
 

@@ -41,13 +41,14 @@ fn decompress(header: &ChunkHeader, records: &[u8], cut: bool, mut record: impl 
             header.compression
         ));
     }
+    let prefix = chunk_record_prefix(header, records.len() as u64);
+    // The limit also holds for the chunk's own header.
     let options = LinearReaderOptions::default()
         .with_skip_start_magic(true)
         .with_skip_end_magic(true)
         .with_prevalidate_chunk_crcs(true)
-        .with_record_length_limit(usize::try_from(limit).unwrap_or(usize::MAX));
+        .with_record_length_limit(usize::try_from(limit).unwrap_or(usize::MAX).saturating_add(prefix.len()));
     let mut reader = LinearReader::new_with_options(options);
-    let prefix = chunk_record_prefix(header, records.len() as u64);
     let mut input = [&prefix[..], records];
     let mut read = 0;
     while let Some(event) = reader.next_event() {

@@ -18,7 +18,12 @@ const MAX_SUMMARY_BYTES: u64 = 256 << 20;
 /// A run of messages outside chunks is divided at this size, so that it can be read at once.
 const RUN_BYTES: u64 = 4 << 20;
 
-type Index = (Vec<Segment>, Channels);
+pub(super) struct Index {
+    pub segments: Vec<Segment>,
+    pub channels: Channels,
+    /// Log time of the first and last message.
+    pub time_range: Option<(Stamp, Stamp)>,
+}
 
 /// Why a file has to be scanned.
 pub(super) enum NoIndex {
@@ -74,7 +79,9 @@ pub(super) fn from_summary(file: &mut File, length: u64) -> Result<Index, NoInde
     }
     chunks.sort_by_key(|c| c.chunk_start_offset);
     check_coverage(&mut BufReader::new(file), &chunks, start)?;
-    Ok((chunks.iter().map(segment_of_index).collect(), channels))
+    let time_range = (to_stamp(statistics.message_start_time), to_stamp(statistics.message_end_time));
+    let segments = chunks.iter().map(segment_of_index).collect();
+    Ok(Index { segments, channels, time_range: (statistics.message_count > 0).then_some(time_range) })
 }
 
 /// Lets `mcap` verify the checksum and split the records of a summary (with footer and magic), none of which it interprets.
@@ -163,7 +170,9 @@ pub(super) fn scan(file: &mut File, length: u64, add: &mut dyn FnMut(ProblemKind
         None if !ended => add(ProblemKind::NoEnd { offset: length }),
         None => {}
     }
-    Ok((scan.segments, scan.channels))
+    let ranges = scan.segments.iter().map(|s| (s.start, s.end));
+    let time_range = ranges.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)));
+    Ok(Index { segments: scan.segments, channels: scan.channels, time_range })
 }
 
 /// A record's place, from its opcode on.

@@ -29,6 +29,7 @@ pub(super) struct McapFile {
     channels: Channels,
     /// Sorted by time of their first message.
     segments: Vec<Segment>,
+    time_range: Option<(Stamp, Stamp)>,
     selection: Selection,
     next_segment: usize,
     pending: BinaryHeap<Reverse<Pending>>,
@@ -115,7 +116,7 @@ impl McapFile {
         let mut file = File::open(path).map_err(fail)?;
         let length = file.seek(SeekFrom::End(0)).map_err(fail)?;
         let mut add = |kind| report.add(Problem { file: name.to_owned(), kind });
-        let (mut segments, channels) = match index::from_summary(&mut file, length) {
+        let mut index = match index::from_summary(&mut file, length) {
             Ok(index) => index,
             Err(no_index) => {
                 if let index::NoIndex::Damaged(reason) = no_index {
@@ -124,15 +125,16 @@ impl McapFile {
                 index::scan(&mut file, length, &mut add).map_err(fail)?
             }
         };
-        for channel in channels.by_id.values().filter(|c| c.encoding != "cdr") {
+        for channel in index.channels.by_id.values().filter(|c| c.encoding != "cdr") {
             add(ProblemKind::Encoding { topic: channel.topic.to_string(), encoding: channel.encoding.clone() });
         }
-        segments.sort_by_key(|s| (s.start, s.offset));
+        index.segments.sort_by_key(|s| (s.start, s.offset));
         Ok(Self {
             name: name.to_owned(),
             file,
-            channels,
-            segments,
+            channels: index.channels,
+            segments: index.segments,
+            time_range: index.time_range,
             selection: Selection::all(),
             next_segment: 0,
             pending: BinaryHeap::new(),
@@ -196,7 +198,7 @@ impl BagFile for McapFile {
     }
 
     fn time_range(&self) -> Option<(Stamp, Stamp)> {
-        Some((self.segments.first()?.start, self.segments.iter().map(|s| s.end).max()?))
+        self.time_range
     }
 
     fn select(&mut self, selection: &Selection) {

@@ -121,6 +121,8 @@ impl ChunkIndex {
 pub(super) struct Statistics {
     pub message_count: u64,
     pub chunk_count: u32,
+    pub message_start_time: u64,
+    pub message_end_time: u64,
     pub channel_message_counts: BTreeMap<u16, u64>,
 }
 
@@ -130,8 +132,13 @@ impl Statistics {
         let message_count = fields.u64()?;
         let (_schemas, _channels, _attachments, _metadata) = (fields.u16()?, fields.u32()?, fields.u32()?, fields.u32()?);
         let chunk_count = fields.u32()?;
-        let (_start, _end) = (fields.u64()?, fields.u64()?);
-        Some(Self { message_count, chunk_count, channel_message_counts: fields.channel_map()? })
+        Some(Self {
+            message_count,
+            chunk_count,
+            message_start_time: fields.u64()?,
+            message_end_time: fields.u64()?,
+            channel_message_counts: fields.channel_map()?,
+        })
     }
 }
 
