@@ -1,0 +1,75 @@
+//! ROS messages as plain structs, one file a package. Fields are those of the interface definitions in `definitions/`.
+//!
+//! A new message is a definition file, a `cdr_struct!` with its fields in order, and a `ros_message!` line.
+
+pub mod geometry_msgs;
+pub mod nav_msgs;
+pub mod sensor_msgs;
+pub mod std_msgs;
+pub mod tf2_msgs;
+pub mod vision_msgs;
+pub mod visualization_msgs;
+
+use super::cdr::{Cdr, CdrError, CdrReader, CdrWriter, Endian};
+
+/// A message that is published on its own: one with a type name.
+pub trait RosMessage: Cdr {
+    /// Such as `sensor_msgs/msg/PointCloud2`.
+    const TYPE: &'static str;
+
+    /// The definition with those of all types it holds, in MCAP's `ros2msg` schema encoding.
+    const DEFINITION: &'static str;
+
+    /// Little-endian CDR with encapsulation.
+    fn encode(&self) -> Vec<u8> {
+        let mut writer = CdrWriter::new(Endian::Little);
+        self.write(&mut writer);
+        writer.finish()
+    }
+
+    /// From CDR with encapsulation, either byte order. Bytes after the last field are ignored: some middlewares pad.
+    fn decode(bytes: &[u8]) -> Result<Self, CdrError> {
+        Self::read(&mut CdrReader::new(bytes, Self::TYPE)?)
+    }
+}
+
+/// A struct whose CDR form is its fields in order.
+macro_rules! cdr_struct {
+    ($(#[$meta:meta])* pub struct $name:ident { $($(#[$field_meta:meta])* pub $field:ident: $type:ty,)+ }) => {
+        $(#[$meta])*
+        pub struct $name {
+            $($(#[$field_meta])* pub $field: $type,)+
+        }
+
+        impl $crate::ros::cdr::Cdr for $name {
+            const MIN_BYTES: usize = 0 $(+ <$type as $crate::ros::cdr::Cdr>::MIN_BYTES)+;
+
+            fn write(&self, writer: &mut $crate::ros::cdr::CdrWriter) {
+                $($crate::ros::cdr::Cdr::write(&self.$field, writer);)+
+            }
+
+            fn read(reader: &mut $crate::ros::cdr::CdrReader) -> Result<Self, $crate::ros::cdr::CdrError> {
+                Ok(Self { $($field: reader.field(stringify!($field))?,)+ })
+            }
+        }
+    };
+}
+use cdr_struct;
+
+/// Type name and definition of a message: its package and name, then those of every type it holds.
+macro_rules! ros_message {
+    ($struct:ty: $package:literal $name:literal $(, $held_package:literal $held_name:literal)*) => {
+        impl $crate::ros::msg::RosMessage for $struct {
+            const TYPE: &'static str = concat!($package, "/msg/", $name);
+            const DEFINITION: &'static str = concat!(
+                include_str!(concat!("definitions/", $package, "/", $name, ".msg")),
+                $(
+                    "================================================================================\nMSG: ",
+                    $held_package, "/", $held_name, "\n",
+                    include_str!(concat!("definitions/", $held_package, "/", $held_name, ".msg")),
+                )*
+            );
+        }
+    };
+}
+use ros_message;

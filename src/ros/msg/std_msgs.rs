@@ -1,0 +1,24 @@
+//! `std_msgs`.
+
+use super::cdr_struct;
+use crate::sensor::Stamp;
+
+cdr_struct! {
+    #[derive(Clone, Debug, Default, PartialEq)]
+    pub struct Header {
+        pub stamp: Stamp,
+        /// The coordinate frame of the data.
+        pub frame_id: String,
+    }
+}
+
+cdr_struct! {
+    /// Each channel in 0..=1.
+    #[derive(Clone, Copy, Debug, Default, PartialEq)]
+    pub struct ColorRGBA {
+        pub r: f32,
+        pub g: f32,
+        pub b: f32,
+        pub a: f32,
+    }
+}
