@@ -70,11 +70,21 @@ impl Detector {
     /// # Errors
     /// Points with other channels than the model's, or a network that fails.
     pub fn detect(&mut self, points: ArrayView2<'_, f32>) -> Result<Detections, DetectError> {
+        self.detect_inspecting(points, &mut |_| {})
+    }
+
+    /// As [`Detector::detect`]; `inspect` sees the network's raw outputs.
+    ///
+    /// # Errors
+    /// As [`Detector::detect`].
+    pub fn detect_inspecting(&mut self, points: ArrayView2<'_, f32>, inspect: &mut dyn FnMut(&HeadMaps)) -> Result<Detections, DetectError> {
         let mut watch = Stopwatch(Instant::now());
         let pillars = self.pillarizer.pillarize(points)?;
         let voxelize = watch.lap();
         let maps = self.network.run(&pillars).map_err(DetectError::Network)?;
         let network = watch.lap();
+        inspect(&maps);
+        watch.lap();
         let decoded = decode::decode(&self.config, &maps)?;
         let decode = watch.lap();
 

@@ -1,0 +1,230 @@
+//! Where frames come from on a command line: bags, cloud files, folders of either.
+
+use crate::ros::bag::{BagError, BagReader, RawMessage, Selection};
+use crate::ros::msg::RosMessage;
+use crate::ros::msg::nav_msgs::Odometry;
+use crate::ros::msg::sensor_msgs::{PointCloud2, PointCloud2Ref};
+use crate::ros::msg::tf2_msgs::TFMessage;
+use crate::ros::point_cloud::decode_cloud;
+use crate::sensor::files::{CloudFileError, list_cloud_files, parse_cloud, stamp_from_name};
+use crate::sensor::{PointCloud, Stamp};
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+
+#[derive(Clone, Debug, Default)]
+pub struct InputOptions {
+    /// The topic of the clouds; needed where a bag has several.
+    pub topic: Option<String>,
+    /// Names of the columns of raw files.
+    pub columns: Option<Vec<String>>,
+    /// Seconds after a bag's first message from which, and until which, frames are taken.
+    pub from_s: f64,
+    pub until_s: Option<f64>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum InputError {
+    #[error("{}: no such file or folder", .0.display())]
+    Missing(PathBuf),
+    #[error(transparent)]
+    Bag(#[from] BagError),
+    #[error(transparent)]
+    File(#[from] CloudFileError),
+    #[error("{}: a folder without bags (.mcap, .db3) and without clouds (.bin, .pcd, .npy)", .0.display())]
+    EmptyFolder(PathBuf),
+    #[error("{}: no topic carries {}; its topics are: {topics}", path.display(), PointCloud2::TYPE)]
+    NoCloudTopic { path: PathBuf, topics: String },
+    #[error("{}: several topics carry clouds ({topics}); choose one with --topic", path.display())]
+    SeveralCloudTopics { path: PathBuf, topics: String },
+    #[error("{}: topic {topic} carries no {}; topics that do: {topics}", path.display(), PointCloud2::TYPE)]
+    WrongTopic { path: PathBuf, topic: String, topics: String },
+}
+
+/// What happens next on the input side.
+#[derive(Debug)]
+pub enum Event {
+    /// A recording starts; what was known of the motion before does not hold here.
+    Start { source: String },
+    /// A transform or odometry message of a bag.
+    Motion(RawMessage),
+    /// A cloud, or why there is none in its place.
+    Frame(Box<Result<OpenFrame, String>>),
+}
+
+/// A cloud as it came in.
+#[derive(Clone, Debug)]
+pub struct OpenFrame {
+    /// File, or bag and topic.
+    pub source: String,
+    pub cloud: PointCloud,
+    /// Points dropped because they were not finite.
+    pub dropped: usize,
+    /// The message itself, if it was one.
+    pub message: Option<RawMessage>,
+    /// Whether clouds before and after belong to the same drive.
+    pub in_sequence: bool,
+}
+
+/// Files and bags, one after the other.
+pub struct Inputs {
+    recordings: VecDeque<Recording>,
+    options: InputOptions,
+    /// Fields that the model wants besides x, y, z.
+    wanted: Vec<String>,
+    started: bool,
+    problems: Vec<String>,
+}
+
+enum Recording {
+    Bag { path: PathBuf, reader: Box<BagReader>, topic: String },
+    Files { folder: PathBuf, files: VecDeque<PathBuf>, index: usize },
+}
+
+/// Seconds between clouds of a folder whose names hold no time.
+const FILE_PERIOD_S: f64 = 0.1;
+
+impl Inputs {
+    /// Opens every input, so that a wrong path is reported before any work is done.
+    ///
+    /// # Errors
+    /// A path that is neither a bag, nor a cloud, nor a folder of such, or a bag in which the cloud topic is not clear.
+    pub fn open(paths: &[PathBuf], wanted: Vec<String>, options: InputOptions) -> Result<Self, InputError> {
+        let recordings = paths.iter().map(|p| open_recording(p, &options)).collect::<Result<_, _>>()?;
+        Ok(Self { recordings, options, wanted, started: false, problems: Vec::new() })
+    }
+
+    /// Frames still to come, where that is known: files, and messages of whole bags.
+    pub fn expected_frames(&self) -> u64 {
+        let frames = |r: &Recording| match r {
+            Recording::Files { files, .. } => files.len() as u64,
+            Recording::Bag { reader, topic, .. } => {
+                reader.topics().iter().find(|t| *t.name == **topic).map_or(0, |t| t.count)
+            }
+        };
+        self.recordings.iter().map(frames).sum()
+    }
+
+    /// Parts of bags that could not be read, so far.
+    pub fn problems(&self) -> &[String] {
+        &self.problems
+    }
+
+    fn next_of_bag(reader: &mut BagReader, path: &Path, topic: &str, wanted: &[String]) -> Option<Event> {
+        let message = reader.next()?;
+        if *message.topic != *topic {
+            return Some(Event::Motion(message));
+        }
+        let source = format!("{}:{topic}", path.display());
+        let wanted: Vec<&str> = wanted.iter().map(String::as_str).collect();
+        let decoded = PointCloud2Ref::decode(&message.data)
+            .map_err(|e| e.to_string())
+            .and_then(|m| decode_cloud(&m, &wanted).map_err(|e| e.to_string()));
+        let frame = decoded
+            .map(|(cloud, report)| OpenFrame { source, cloud, dropped: report.dropped, message: Some(message), in_sequence: true })
+            .map_err(|e| format!("{topic}: {e}"));
+        Some(Event::Frame(Box::new(frame)))
+    }
+
+    fn next_of_files(files: &mut VecDeque<PathBuf>, index: &mut usize, columns: Option<&[String]>) -> Option<Event> {
+        let path = files.pop_front()?;
+        let at = *index;
+        *index += 1;
+        let read = || -> Result<OpenFrame, String> {
+            let bytes = std::fs::read(&path).map_err(|e| format!("{}: {e}", path.display()))?;
+            let parsed = parse_cloud(&path, &bytes, columns).map_err(|e| e.to_string())?;
+            let mut cloud = parsed.cloud;
+            cloud.stamp = stamp_from_name(&path).unwrap_or_else(|| Stamp::from_secs_f64(at as f64 * FILE_PERIOD_S));
+            let source = path.display().to_string();
+            Ok(OpenFrame { source, cloud, dropped: parsed.dropped_non_finite, message: None, in_sequence: false })
+        };
+        Some(Event::Frame(Box::new(read())))
+    }
+}
+
+impl Iterator for Inputs {
+    type Item = Event;
+
+    fn next(&mut self) -> Option<Event> {
+        loop {
+            let recording = self.recordings.front_mut()?;
+            if !self.started {
+                self.started = true;
+                let path = match recording {
+                    Recording::Bag { path, .. } => path,
+                    Recording::Files { folder, .. } => folder,
+                };
+                return Some(Event::Start { source: path.display().to_string() });
+            }
+            let event = match recording {
+                Recording::Bag { reader, path, topic } => Self::next_of_bag(reader, path, topic, &self.wanted),
+                Recording::Files { files, index, .. } => Self::next_of_files(files, index, self.options.columns.as_deref()),
+            };
+            if event.is_some() {
+                return event;
+            }
+            if let Some(Recording::Bag { reader, .. }) = self.recordings.pop_front() {
+                let report = reader.report();
+                self.problems.extend(report.problems().iter().map(ToString::to_string));
+                if report.more() > 0 {
+                    self.problems.push(format!("... and {} more", report.more()));
+                }
+            }
+            self.started = false;
+        }
+    }
+}
+
+fn open_recording(path: &Path, options: &InputOptions) -> Result<Recording, InputError> {
+    if !path.exists() {
+        return Err(InputError::Missing(path.to_owned()));
+    }
+    if path.is_dir() {
+        return match BagReader::open(path) {
+            Ok(reader) => open_bag(path, reader, options),
+            Err(BagError::EmptyFolder { .. }) => {
+                let files: VecDeque<PathBuf> = list_cloud_files(path)?.into();
+                if files.is_empty() {
+                    return Err(InputError::EmptyFolder(path.to_owned()));
+                }
+                Ok(Recording::Files { folder: path.to_owned(), files, index: 0 })
+            }
+            Err(error) => Err(error.into()),
+        };
+    }
+    let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase();
+    if matches!(extension.as_str(), "bin" | "pcd" | "npy") {
+        return Ok(Recording::Files { folder: path.to_owned(), files: [path.to_owned()].into(), index: 0 });
+    }
+    open_bag(path, BagReader::open(path)?, options)
+}
+
+/// Chooses the cloud topic, and selects it with everything that tells of motion.
+fn open_bag(path: &Path, mut reader: BagReader, options: &InputOptions) -> Result<Recording, InputError> {
+    let all = reader.topics();
+    let of_type = |wanted: &str| all.iter().filter(|t| *t.type_name == *wanted).map(|t| t.name.to_string()).collect::<Vec<_>>();
+    let clouds = of_type(PointCloud2::TYPE);
+    let path = path.to_owned();
+    let topic = match (&options.topic, clouds.as_slice()) {
+        (Some(topic), _) if clouds.contains(topic) => topic.clone(),
+        (Some(topic), _) => return Err(InputError::WrongTopic { path, topic: topic.clone(), topics: clouds.join(", ") }),
+        (None, [only]) => only.clone(),
+        (None, []) => {
+            let topics = all.iter().map(|t| format!("{} ({})", t.name, t.type_name)).collect::<Vec<_>>().join(", ");
+            return Err(InputError::NoCloudTopic { path, topics });
+        }
+        (None, _) => return Err(InputError::SeveralCloudTopics { path, topics: clouds.join(", ") }),
+    };
+    let motion = [TFMessage::TYPE, Odometry::TYPE].into_iter().flat_map(of_type);
+    let mut selection = Selection::topics(motion.chain([topic.clone()]));
+    if let Some((first, _)) = reader.time_range() {
+        let at = |seconds: f64| Stamp(first.0.saturating_add(Stamp::from_secs_f64(seconds).0));
+        if options.from_s > 0.0 {
+            selection = selection.from(at(options.from_s));
+        }
+        if let Some(until) = options.until_s {
+            selection = selection.until(at(until));
+        }
+    }
+    reader.select(selection);
+    Ok(Recording::Bag { path, reader: Box::new(reader), topic })
+}

@@ -1,0 +1,133 @@
+//! The motion of the sensor, from whatever the robot publishes: transforms through a fixed frame, or odometry.
+
+use crate::geometry::Pose;
+use crate::ros::bag::RawMessage;
+use crate::ros::msg::RosMessage;
+use crate::ros::msg::geometry_msgs::{Point, Quaternion, Vector3};
+use crate::ros::msg::nav_msgs::Odometry;
+use crate::ros::msg::tf2_msgs::TFMessage;
+use crate::sensor::{EgoMotion, FixedFrame, MotionError, PoseTrack, Stamp, TransformBuffer};
+
+/// Frames that stand still, in the order in which they are tried (REP 105: `odom` is continuous, `map` may jump).
+const FIXED_FRAMES: [&str; 3] = ["odom", "map", "world"];
+/// History that sweeps may reach back, seconds.
+const HISTORY_S: f64 = 10.0;
+/// How far beyond the last known pose motion is continued: clouds often arrive before their transform.
+const EXTRAPOLATION_S: f64 = 0.2;
+
+/// Which source gave the last motion.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MotionSource {
+    /// `/tf` through this frame.
+    Transforms(String),
+    /// Odometry of this body frame. `mounted` tells whether the sensor's place on the body is known; without it the sensor
+    /// is taken to stand at the body's origin.
+    Odometry { body: String, mounted: bool },
+    None,
+}
+
+/// Collects transforms and odometry, and answers where a sensor was.
+pub struct MotionTracker {
+    transforms: TransformBuffer,
+    odometry: Option<(String, PoseTrack)>,
+    fixed: Option<String>,
+    bad_messages: usize,
+}
+
+impl MotionTracker {
+    /// `fixed`: the frame to go through; `None` tries `odom`, `map` and `world`.
+    pub fn new(fixed: Option<String>) -> Self {
+        Self { transforms: TransformBuffer::new(HISTORY_S, EXTRAPOLATION_S), odometry: None, fixed, bad_messages: 0 }
+    }
+
+    /// Forgets everything: another recording starts.
+    pub fn reset(&mut self) {
+        *self = Self { bad_messages: self.bad_messages, ..Self::new(self.fixed.take()) };
+    }
+
+    /// Messages that could not be decoded or held no valid transform.
+    pub fn bad_messages(&self) -> usize {
+        self.bad_messages
+    }
+
+    /// Takes in a message; other types are ignored.
+    pub fn on_message(&mut self, message: &RawMessage) {
+        let accepted = match &*message.type_name {
+            TFMessage::TYPE => self.on_transforms(message),
+            Odometry::TYPE => self.on_odometry(message),
+            _ => Ok(()),
+        };
+        if let Err(reason) = accepted {
+            self.bad_messages += 1;
+            tracing::warn!(topic = %message.topic, %reason, "motion message ignored");
+        }
+    }
+
+    fn on_transforms(&mut self, message: &RawMessage) -> Result<(), String> {
+        let decoded = TFMessage::decode(&message.data).map_err(|e| e.to_string())?;
+        let is_static = message.topic.ends_with("tf_static");
+        let mut first_error = Ok(());
+        for t in decoded.transforms {
+            let (parent, child) = (&t.header.frame_id, &t.child_frame_id);
+            let added = pose(&t.transform.translation, &t.transform.rotation)
+                .ok_or_else(|| format!("transform {parent} <- {child} is no rigid transform"))
+                .and_then(|pose| {
+                    let inserted = if is_static {
+                        self.transforms.insert_static(parent, child, pose)
+                    } else {
+                        self.transforms.insert(parent, child, t.header.stamp, pose)
+                    };
+                    inserted.map_err(|e| e.to_string())
+                });
+            first_error = first_error.and(added);
+        }
+        first_error
+    }
+
+    fn on_odometry(&mut self, message: &RawMessage) -> Result<(), String> {
+        let odometry = Odometry::decode(&message.data).map_err(|e| e.to_string())?;
+        let Point { x, y, z } = odometry.pose.pose.position;
+        let pose = pose(&Vector3 { x, y, z }, &odometry.pose.pose.orientation).ok_or("pose is no rigid transform")?;
+        let body = odometry.child_frame_id;
+        // Two sources of odometry would be mixed into nonsense; the first one stays.
+        let (known, track) = self.odometry.get_or_insert_with(|| (body.clone(), PoseTrack::new(HISTORY_S, EXTRAPOLATION_S)));
+        if *known == body {
+            track.push(odometry.header.stamp, pose);
+        }
+        Ok(())
+    }
+
+    /// Where the motion of a sensor at a time would come from.
+    pub fn source(&self, frame: &str, stamp: Stamp) -> MotionSource {
+        let candidates = self.fixed.as_deref().map_or(&FIXED_FRAMES[..], |_| &[]).iter().copied().chain(self.fixed.as_deref());
+        let reachable = |fixed: &&str| self.transforms.lookup_through((frame, stamp), (frame, stamp), fixed).is_ok();
+        if let Some(fixed) = candidates.into_iter().find(reachable) {
+            return MotionSource::Transforms(fixed.to_owned());
+        }
+        match &self.odometry {
+            Some((body, track)) if track.at(stamp).is_ok() => {
+                MotionSource::Odometry { body: body.clone(), mounted: self.transforms.lookup(body, frame, stamp).is_ok() }
+            }
+            _ => MotionSource::None,
+        }
+    }
+}
+
+impl EgoMotion for MotionTracker {
+    fn newest_from_old(&self, newest: (&str, Stamp), old: (&str, Stamp)) -> Result<Pose, MotionError> {
+        match self.source(newest.0, newest.1) {
+            MotionSource::Transforms(fixed) => FixedFrame { transforms: &self.transforms, fixed: &fixed }.newest_from_old(newest, old),
+            MotionSource::Odometry { body, .. } => {
+                let Some((_, track)) = &self.odometry else { return Err(MotionError::NoSource) };
+                let body_from_sensor = self.transforms.lookup(&body, newest.0, newest.1).unwrap_or_else(|_| Pose::identity());
+                let world_from = |stamp| Ok::<_, MotionError>(track.at(stamp)?.compose(&body_from_sensor));
+                Ok(world_from(newest.1)?.inverse().compose(&world_from(old.1)?))
+            }
+            MotionSource::None => Err(MotionError::NoSource),
+        }
+    }
+}
+
+fn pose(t: &Vector3, r: &Quaternion) -> Option<Pose> {
+    Pose::from_parts([t.x, t.y, t.z], [r.x, r.y, r.z, r.w])
+}

@@ -1,0 +1,83 @@
+//! From a cloud as it arrives to boxes: gather sweeps, assemble features, detect.
+
+use super::input::OpenFrame;
+use super::motion::MotionTracker;
+use crate::detect::{DetectError, Detections, Detector, HeadMaps};
+use crate::ros::bag::RawMessage;
+use crate::sensor::{FeatureError, PointCloud, SweepBuffer, SweepReport, assemble};
+use std::time::{Duration, Instant};
+
+/// Sweeps further apart than this are not merged, seconds.
+const MAX_SWEEP_GAP_S: f64 = 1.0;
+
+/// A detector with its memory of the last sweeps and of the motion between them.
+pub struct Perception {
+    detector: Detector,
+    motion: MotionTracker,
+    sweeps: SweepBuffer,
+}
+
+/// What became of a cloud.
+#[derive(Clone, Debug)]
+pub struct Frame {
+    /// The merged cloud, in the newest sweep's frame.
+    pub cloud: PointCloud,
+    pub detections: Detections,
+    pub sweeps: SweepReport,
+    /// Time to merge sweeps and assemble features.
+    pub sweep_time: Duration,
+}
+
+/// Why a cloud gave no boxes.
+#[derive(Debug, thiserror::Error)]
+pub enum FrameError {
+    #[error(transparent)]
+    Features(#[from] FeatureError),
+    #[error(transparent)]
+    Detect(#[from] DetectError),
+}
+
+impl Perception {
+    pub fn new(detector: Detector, motion: MotionTracker) -> Self {
+        let sweeps = SweepBuffer::new(detector.config().points.sweeps.clone(), MAX_SWEEP_GAP_S);
+        Self { detector, motion, sweeps }
+    }
+
+    pub fn detector(&self) -> &Detector {
+        &self.detector
+    }
+
+    pub fn motion(&self) -> &MotionTracker {
+        &self.motion
+    }
+
+    /// Another recording starts.
+    pub fn reset(&mut self) {
+        self.motion.reset();
+        self.sweeps = SweepBuffer::new(self.detector.config().points.sweeps.clone(), MAX_SWEEP_GAP_S);
+    }
+
+    /// A transform or odometry message.
+    pub fn on_motion(&mut self, message: &RawMessage) {
+        self.motion.on_message(message);
+    }
+
+    /// A cloud. `inspect` sees the network's raw outputs.
+    ///
+    /// # Errors
+    /// A cloud without a field that the model wants, or a detector that fails. The next cloud may do better.
+    pub fn on_cloud(&mut self, frame: &OpenFrame, inspect: &mut dyn FnMut(&HeadMaps)) -> Result<Frame, FrameError> {
+        let start = Instant::now();
+        let (cloud, sweeps) = if frame.in_sequence {
+            self.sweeps.merge(frame.cloud.clone(), &self.motion)
+        } else {
+            // A file stands for itself; what was merged into it, its own time column tells.
+            let wanted = self.detector.config().points.sweeps.count.max(1);
+            (frame.cloud.clone(), SweepReport { merged: 1, wanted, ..SweepReport::default() })
+        };
+        let points = assemble(&cloud, &self.detector.config().points)?;
+        let sweep_time = start.elapsed();
+        let detections = self.detector.detect_inspecting(points.view(), inspect)?;
+        Ok(Frame { cloud, detections, sweeps, sweep_time })
+    }
+}

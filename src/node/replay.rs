@@ -1,0 +1,184 @@
+//! The detector node without a network: inputs are read as fast as they can be worked on, in order, none dropped.
+
+use super::input::{Event, Inputs, OpenFrame};
+use super::motion::MotionSource;
+use super::perception::{Frame, Perception};
+use super::summary::{Stage, Summary};
+use crate::detect::HeadMaps;
+use crate::ros::bag::RawMessage;
+use std::time::Instant;
+
+/// A frame with its boxes, on its way out.
+pub struct FrameRecord<'a> {
+    /// Frames before this one.
+    pub index: usize,
+    pub input: &'a OpenFrame,
+    pub frame: &'a Frame,
+    /// The network's raw outputs, by role.
+    pub maps: Option<&'a HeadMaps>,
+}
+
+/// Something that takes results: a bag, a file of lines, pictures.
+pub trait FrameSink {
+    /// Whether [`FrameRecord::maps`] is needed.
+    fn wants_maps(&self) -> bool {
+        false
+    }
+
+    /// A message of the input bag that is not a cloud.
+    ///
+    /// # Errors
+    /// What went wrong in writing it; the run ends.
+    fn on_motion(&mut self, _message: &RawMessage) -> anyhow::Result<()> {
+        Ok(())
+    }
+
+    /// # Errors
+    /// What went wrong in writing it; the run ends.
+    fn on_frame(&mut self, record: &FrameRecord<'_>) -> anyhow::Result<()>;
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ReplayError {
+    #[error("writing results failed after {frames} frames")]
+    Sink { frames: usize, source: anyhow::Error },
+}
+
+/// Runs until the inputs end, `max_frames` are done, or `go_on` says no after a frame.
+///
+/// A frame that fails is skipped and counted. Returns what was done.
+///
+/// # Errors
+/// A sink that fails.
+pub fn replay(
+    inputs: &mut Inputs,
+    perception: &mut Perception,
+    sinks: &mut [Box<dyn FrameSink + '_>],
+    max_frames: usize,
+    go_on: &mut dyn FnMut(&Summary) -> bool,
+) -> Result<Summary, ReplayError> {
+    let mut summary = Summary::default();
+    let wants_maps = sinks.iter().any(|s| s.wants_maps());
+    while summary.frames < max_frames {
+        let start = Instant::now();
+        let Some(event) = inputs.next() else { break };
+        let read = start.elapsed();
+        match event {
+            Event::Start { source } => {
+                tracing::info!(%source, "recording starts");
+                perception.reset();
+            }
+            Event::Motion(message) => {
+                perception.on_motion(&message);
+                write(sinks, summary.frames, |s| s.on_motion(&message))?;
+            }
+            Event::Frame(opened) => {
+                match *opened {
+                    Err(reason) => {
+                        tracing::warn!(%reason, "frame skipped");
+                        summary.skip(reason);
+                    }
+                    Ok(input) => {
+                        summary.add_time(Stage::Read, read);
+                        process(&input, perception, sinks, wants_maps, &mut summary)?;
+                    }
+                }
+                if !go_on(&summary) {
+                    break;
+                }
+            }
+        }
+    }
+    let bad = perception.motion().bad_messages();
+    if bad > 0 {
+        summary.notes.insert("transform or odometry messages that could not be used".into(), bad);
+    }
+    Ok(summary)
+}
+
+fn process(
+    input: &OpenFrame,
+    perception: &mut Perception,
+    sinks: &mut [Box<dyn FrameSink + '_>],
+    wants_maps: bool,
+    summary: &mut Summary,
+) -> Result<(), ReplayError> {
+    let mut maps = None;
+    let mut keep = |m: &HeadMaps| {
+        if wants_maps {
+            maps = Some(m.clone());
+        }
+    };
+    let frame = match perception.on_cloud(input, &mut keep) {
+        Ok(frame) => frame,
+        Err(reason) => {
+            tracing::warn!(source = %input.source, %reason, "frame skipped");
+            summary.skip(reason.to_string());
+            return Ok(());
+        }
+    };
+    let times = frame.detections.times;
+    for (stage, time) in
+        [(Stage::Sweep, frame.sweep_time), (Stage::Voxelize, times.voxelize), (Stage::Network, times.network), (Stage::Decode, times.decode)]
+    {
+        summary.add_time(stage, time);
+    }
+    summary.points += frame.cloud.len() as u64;
+    summary.points_dropped += (input.dropped + frame.detections.pillars.non_finite) as u64;
+    let classes = perception.detector().config().classes();
+    for detection in &frame.detections.boxes {
+        *summary.boxes_by_class.entry(classes[detection.label].clone()).or_default() += 1;
+    }
+    note(input, &frame, perception, summary);
+
+    let start = Instant::now();
+    let record = FrameRecord { index: summary.frames, input, frame: &frame, maps: maps.as_ref() };
+    write(sinks, summary.frames, |s| s.on_frame(&record))?;
+    summary.add_time(Stage::Write, start.elapsed());
+    summary.frames += 1;
+    Ok(())
+}
+
+/// Everything that made this frame less than it could have been.
+fn note(input: &OpenFrame, frame: &Frame, perception: &Perception, summary: &mut Summary) {
+    let sweeps = &frame.sweeps;
+    if let Some(reset) = sweeps.reset {
+        let kind = match reset {
+            crate::sensor::Reset::Backwards { .. } => "time went backwards; sweeps gathered anew",
+            crate::sensor::Reset::Gap { .. } => "gap between clouds; sweeps gathered anew",
+        };
+        summary.note(kind);
+    }
+    if sweeps.wanted > 1 && !input.in_sequence {
+        summary.note(format!("single cloud instead of {} sweeps: files carry no ego motion", sweeps.wanted));
+    } else if !sweeps.left_out.is_empty() {
+        summary.note("sweeps left out: the motion since them is not known");
+    } else if sweeps.merged < sweeps.wanted {
+        summary.note(format!("fewer than {} sweeps: the recording has only begun", sweeps.wanted));
+    }
+    if sweeps.wanted > 1 && input.in_sequence {
+        match perception.motion().source(&frame.cloud.frame_id, frame.cloud.stamp) {
+            MotionSource::Transforms(fixed) => summary.note(format!("ego motion from transforms through `{fixed}`")),
+            MotionSource::Odometry { body, mounted: true } => summary.note(format!("ego motion from odometry of `{body}`")),
+            MotionSource::Odometry { body, mounted: false } => {
+                summary.note(format!("ego motion from odometry of `{body}`, the lidar taken to stand at its origin: /tf_static does not say where"));
+            }
+            MotionSource::None => summary.note("no ego motion: no usable /tf, no odometry"),
+        }
+    }
+    let pillars = &frame.detections.pillars;
+    if pillars.dropped_by_max_pillars > 0 {
+        summary.note("more pillars than the model takes; the farthest in point order were left out");
+    }
+    if frame.detections.non_finite_boxes > 0 {
+        summary.note("boxes with numbers that are not finite were left out");
+    }
+}
+
+fn write<'a>(
+    sinks: &mut [Box<dyn FrameSink + 'a>],
+    frames: usize,
+    mut f: impl FnMut(&mut (dyn FrameSink + 'a)) -> anyhow::Result<()>,
+) -> Result<(), ReplayError> {
+    sinks.iter_mut().try_for_each(|s| f(s.as_mut())).map_err(|source| ReplayError::Sink { frames, source })
+}
