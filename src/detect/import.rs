@@ -1,9 +1,9 @@
 //! From a public code base's checkpoint to a model: recognising it, finding its configuration, saying what does not fit.
 
+use super::DetectorConfig;
 use super::model::{Model, ModelError};
 use super::presets::{ConfigFileError, PRESETS};
 use super::validate::ConfigError;
-use super::DetectorConfig;
 use crate::graph::{Checkpoint, CheckpointError, Graph, ParamError, Provenance, sha256_hex};
 use crate::networks::centerpoint::Dialect;
 use std::collections::BTreeSet;

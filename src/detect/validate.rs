@@ -86,7 +86,11 @@ impl Grid {
         }
         let [x, y, z] = self.cells();
         if z != 1 {
-            return Err(wrong("grid.voxel", format!("a height that makes one layer of the grid's {} m", self.max[2] - self.min[2]), &self.voxel));
+            return Err(wrong(
+                "grid.voxel",
+                format!("a height that makes one layer of the grid's {} m", self.max[2] - self.min[2]),
+                &self.voxel,
+            ));
         }
         match x.checked_mul(y) {
             Some(1..=MAX_CELLS) => Ok(()),
@@ -137,7 +141,11 @@ impl DecodeConfig {
             Nms::Circle { post, min_radius } => {
                 within("decode.nms.circle.post", *post, BOXES)?;
                 if min_radius.len() != tasks || !min_radius.iter().all(|r| r.is_finite() && *r >= 0.0) {
-                    return Err(wrong("decode.nms.circle.min_radius", format!("one threshold for each of the {tasks} tasks, square metres"), min_radius));
+                    return Err(wrong(
+                        "decode.nms.circle.min_radius",
+                        format!("one threshold for each of the {tasks} tasks, square metres"),
+                        min_radius,
+                    ));
                 }
             }
         }

@@ -80,7 +80,9 @@ impl<'a> ZipStorages<'a> {
             other => other.into(),
         })?;
         if entry.compression() != CompressionMethod::Stored {
-            return Err(CheckpointError::Archive(format!("has compressed entries (`{path}`), which torch.save never writes: unpack and save it anew")));
+            return Err(CheckpointError::Archive(format!(
+                "has compressed entries (`{path}`), which torch.save never writes: unpack and save it anew"
+            )));
         }
         let outside = || CheckpointError::Archive(format!("is truncated: `{path}` reaches beyond its end"));
         let start = usize::try_from(entry.data_start()).map_err(|_| outside())?;
@@ -128,7 +130,9 @@ fn open_legacy(file: &[u8], mut at: usize) -> Result<Container<'_>, CheckpointEr
     let mut storages = HashMap::new();
     for &key in keys.sequence(keys.root).ok_or_else(|| layout("its list of storages is none"))? {
         let key = keys.text(key).ok_or_else(|| layout("the key of a storage is no string"))?;
-        let dtype = dtypes.get(key).ok_or_else(|| CheckpointError::Layout(format!("storage `{key}` is used by no tensor, so its type is unknown")))?;
+        let dtype = dtypes
+            .get(key)
+            .ok_or_else(|| CheckpointError::Layout(format!("storage `{key}` is used by no tensor, so its type is unknown")))?;
         let truncated = || CheckpointError::Layout(format!("it is truncated in storage `{key}`"));
         let (count, rest) = file.get(at..).and_then(|rest| rest.split_first_chunk::<8>()).ok_or_else(truncated)?;
         let length = usize::try_from(i64::from_le_bytes(*count)).ok().and_then(|n| n.checked_mul(dtype.bytes())).ok_or_else(truncated)?;

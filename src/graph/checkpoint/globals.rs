@@ -40,22 +40,8 @@ const HOSTILE_MODULES: [&str; 22] = [
 ];
 
 /// Python's own data types; everything else in `builtins` (`eval`, `getattr`, ...) is refused.
-const BUILTIN_TYPES: [&str; 14] = [
-    "bool",
-    "bytearray",
-    "bytes",
-    "complex",
-    "dict",
-    "float",
-    "frozenset",
-    "int",
-    "list",
-    "object",
-    "range",
-    "set",
-    "slice",
-    "tuple",
-];
+const BUILTIN_TYPES: [&str; 14] =
+    ["bool", "bytearray", "bytes", "complex", "dict", "float", "frozenset", "int", "list", "object", "range", "set", "slice", "tuple"];
 
 /// Functions and lower-case classes that `torch.save` writes a call of. Classes in CapWords are symbols anyway.
 const KNOWN_CALLEES: [(&str, &[&str]); 12] = [
@@ -84,7 +70,8 @@ pub(super) fn is_hostile(module: &str, name: &str) -> bool {
 /// What calling `module.name` means. Assumes that [`is_hostile`] said no.
 pub(super) fn callee(module: &str, name: &str) -> Callee {
     let known = || KNOWN_CALLEES.iter().any(|(m, names)| *m == module && names.contains(&name));
-    let is_class = || name.rsplit('.').next().is_some_and(|last| last.trim_start_matches('_').starts_with(|c: char| c.is_ascii_uppercase()));
+    let is_class =
+        || name.rsplit('.').next().is_some_and(|last| last.trim_start_matches('_').starts_with(|c: char| c.is_ascii_uppercase()));
     match (module, name) {
         ("collections", "OrderedDict" | "defaultdict") | ("builtins" | "__builtin__", "dict") => Callee::Mapping,
         ("builtins" | "__builtin__", _) => Callee::Symbol,

@@ -82,8 +82,16 @@ impl<'a> Pickle<'a> {
     /// # Errors
     /// Anything but a complete, well-formed pickle that stays within the bounds and mentions no refused name.
     pub(super) fn parse(input: &'a [u8]) -> Result<Self, PickleError> {
-        let mut machine =
-            Machine { input, at: 0, values: Vec::new(), cells: 0, stack: Vec::new(), marks: Vec::new(), memo: HashMap::new(), next_memo: 0 };
+        let mut machine = Machine {
+            input,
+            at: 0,
+            values: Vec::new(),
+            cells: 0,
+            stack: Vec::new(),
+            marks: Vec::new(),
+            memo: HashMap::new(),
+            next_memo: 0,
+        };
         let root = machine.run()?;
         Ok(Self { values: machine.values, root, length: machine.at })
     }
@@ -206,14 +214,14 @@ impl<'a> Machine<'a> {
             b'N' => Value::None,
             0x88 => Value::Bool(true),
             0x89 => Value::Bool(false),
-            b'I' => match self.line()? {
+            b'I' => match self.text_line()? {
                 // The protocol 0 spelling of booleans.
                 "00" => Value::Bool(false),
                 "01" => Value::Bool(true),
                 digits => Value::Int(self.parsed(digits)?),
             },
             b'L' => {
-                let digits = self.line()?;
+                let digits = self.text_line()?;
                 Value::Int(self.parsed(digits.strip_suffix('L').unwrap_or(digits))?)
             }
             b'J' => Value::Int(i32::from_le_bytes(self.array()?).into()),
@@ -224,7 +232,7 @@ impl<'a> Machine<'a> {
                 long(self.take(length)?)
             }
             b'F' => {
-                let digits = self.line()?;
+                let digits = self.text_line()?;
                 Value::Float(self.parsed(digits)?)
             }
             _ => Value::Float(f64::from_be_bytes(self.array()?)),
@@ -237,10 +245,10 @@ impl<'a> Machine<'a> {
         let value = match opcode {
             b'S' => {
                 let line = self.line()?;
-                let quoted = ['\'', '"'].iter().find_map(|&q| line.strip_prefix(q)?.strip_suffix(q));
-                Value::Str(unescape(quoted.ok_or_else(|| self.malformed("a string without quotes"))?))
+                let quoted = [b"'", b"\""].iter().find_map(|&q| line.strip_prefix(q)?.strip_suffix(q));
+                Value::Str(unescape(quoted.ok_or_else(|| self.malformed("a string without quotes"))?, Escapes::Literal).into())
             }
-            b'V' => Value::Str(unescape(self.line()?)),
+            b'V' => Value::Str(unescape(self.line()?, Escapes::Unicode).into()),
             _ => {
                 let length = match opcode {
                     b'U' | b'C' | 0x8c => self.byte()?.into(),
@@ -309,7 +317,7 @@ impl<'a> Machine<'a> {
     fn memoize(&mut self, opcode: u8) -> Result<(), PickleError> {
         let slot = match opcode {
             b'p' | b'g' => {
-                let digits = self.line()?;
+                let digits = self.text_line()?;
                 self.parsed(digits)?
             }
             b'q' | b'h' => self.byte()?.into(),
@@ -331,7 +339,7 @@ impl<'a> Machine<'a> {
     fn object(&mut self, opcode: u8) -> Result<(), PickleError> {
         match opcode {
             b'c' => {
-                let (module, name) = (self.line()?, self.line()?);
+                let (module, name) = (self.text_line()?, self.text_line()?);
                 let global = self.checked_global(module, name)?;
                 self.push(global)
             }
@@ -357,7 +365,7 @@ impl<'a> Machine<'a> {
                 self.push_instance(class)
             }
             b'i' => {
-                let (module, name) = (self.line()?, self.line()?);
+                let (module, name) = (self.text_line()?, self.text_line()?);
                 let global = self.checked_global(module, name)?;
                 self.pop_to_mark()?;
                 self.push(global)?;
@@ -375,7 +383,7 @@ impl<'a> Machine<'a> {
                 self.top().map(drop)
             }
             b'P' => {
-                let id = self.line()?;
+                let id = self.text_line()?;
                 self.push(Value::Str(Cow::Borrowed(id)))?;
                 let id = self.pop()?;
                 self.push(Value::Persistent(id))
@@ -496,12 +504,16 @@ impl<'a> Machine<'a> {
         Ok(u32::from_le_bytes(self.array()?) as usize)
     }
 
-    /// Text up to a newline, without it.
-    fn line(&mut self) -> Result<&'a str, PickleError> {
+    /// What stands before the next newline.
+    fn line(&mut self) -> Result<&'a [u8], PickleError> {
         let rest = &self.input[self.at..];
         let length = rest.iter().position(|&b| b == b'\n').ok_or(PickleError::Truncated { at: self.input.len() })?;
         let line = self.take(length + 1)?;
-        std::str::from_utf8(&line[..length]).map_err(|_| self.malformed("a line that is not UTF-8"))
+        Ok(&line[..length])
+    }
+
+    fn text_line(&mut self) -> Result<&'a str, PickleError> {
+        std::str::from_utf8(self.line()?).map_err(|_| self.malformed("a line that is not UTF-8"))
     }
 
     fn parsed<T: std::str::FromStr>(&self, digits: &str) -> Result<T, PickleError> {
@@ -524,38 +536,40 @@ fn long(bytes: &[u8]) -> Value<'_> {
     Value::Int(i64::from_le_bytes(array))
 }
 
-/// Undoes the escapes of the text protocol: `\\`, `\'`, `\n`, `\xhh`, `\uhhhh`, `\Uhhhhhhhh`. Others stay as written.
-fn unescape(text: &str) -> Cow<'_, str> {
-    let mut out = String::new();
-    let mut rest = text;
-    while let Some(at) = rest.find('\\') {
-        out.push_str(&rest[..at]);
-        let tail = &rest[at + 1..];
-        let hex = |digits: usize| tail.get(1..=digits).and_then(|h| u32::from_str_radix(h, 16).ok()).and_then(char::from_u32);
-        let (decoded, used) = match tail.chars().next() {
-            Some('n') => (Some('\n'), 1),
-            Some('t') => (Some('\t'), 1),
-            Some('r') => (Some('\r'), 1),
-            Some(c @ ('\\' | '\'' | '"')) => (Some(c), 1),
-            Some('x') => (hex(2), 3),
-            Some('u') => (hex(4), 5),
-            Some('U') => (hex(8), 9),
-            _ => (None, 0),
-        };
-        match decoded {
-            Some(c) => {
-                out.push(c);
-                rest = &tail[used..];
-            }
-            None => {
-                out.push('\\');
-                rest = tail;
-            }
-        }
-    }
-    if out.is_empty() && rest.len() == text.len() {
-        return Cow::Borrowed(text);
-    }
-    out.push_str(rest);
-    Cow::Owned(out)
+/// How a text opcode escapes what does not fit on a line.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Escapes {
+    /// Only `\uhhhh` and `\Uhhhhhhhh` (Python's raw-unicode-escape).
+    Unicode,
+    /// Those of a Python 2 string literal: `\\`, `\'`, `\"`, `\n`, `\r`, `\t`, `\xhh`.
+    Literal,
 }
+
+/// The text of a line in Latin-1 with escapes. An unknown escape stays as written.
+fn unescape(line: &[u8], escapes: Escapes) -> String {
+    let mut text = String::with_capacity(line.len());
+    let mut rest = line;
+    while let Some((&byte, tail)) = rest.split_first() {
+        let hex = |digits: usize| {
+            let digits = std::str::from_utf8(tail.get(1..=digits)?).ok()?;
+            u32::from_str_radix(digits, 16).ok().and_then(char::from_u32)
+        };
+        let escaped = match (byte, tail.first(), escapes) {
+            (b'\\', Some(b'u'), Escapes::Unicode) => hex(4).map(|c| (c, 5)),
+            (b'\\', Some(b'U'), Escapes::Unicode) => hex(8).map(|c| (c, 9)),
+            (b'\\', Some(&c @ (b'\\' | b'\'' | b'"')), Escapes::Literal) => Some((char::from(c), 1)),
+            (b'\\', Some(b'n'), Escapes::Literal) => Some(('\n', 1)),
+            (b'\\', Some(b'r'), Escapes::Literal) => Some(('\r', 1)),
+            (b'\\', Some(b't'), Escapes::Literal) => Some(('\t', 1)),
+            (b'\\', Some(b'x'), Escapes::Literal) => hex(2).map(|c| (c, 3)),
+            _ => None,
+        };
+        let (c, used) = escaped.unwrap_or((char::from(byte), 0));
+        text.push(c);
+        rest = &tail[used..];
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests;

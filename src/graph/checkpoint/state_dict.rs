@@ -53,7 +53,8 @@ pub(super) fn normalize(
     beside: Vec<String>,
 ) -> Result<Checkpoint, CheckpointError> {
     let bare = |name: String| name.strip_prefix(PARALLEL_PREFIX).map(str::to_owned).unwrap_or(name);
-    let mut checkpoint = Checkpoint { others: others.into_iter().map(|(name, what)| (bare(name), what)).collect(), beside, ..Default::default() };
+    let mut checkpoint =
+        Checkpoint { others: others.into_iter().map(|(name, what)| (bare(name), what)).collect(), beside, ..Default::default() };
     for (name, values) in tensors {
         let name = bare(name);
         if checkpoint.params.0.insert(name.clone(), values).is_some() {
@@ -78,6 +79,7 @@ fn find<'p>(pickle: &'p Pickle<'_>) -> Result<(&'p [(ValueId, ValueId)], Vec<Str
             return Ok((items, keys().filter(|key| *key != wrapper).map(str::to_owned).collect()));
         }
     }
-    let found: Vec<String> = root.iter().take(20).filter_map(|(key, value)| Some(format!("`{}` ({})", pickle.text(*key)?, pickle.describe(*value)))).collect();
+    let found: Vec<String> =
+        root.iter().take(20).filter_map(|(key, value)| Some(format!("`{}` ({})", pickle.text(*key)?, pickle.describe(*value)))).collect();
     Err(missing(if found.is_empty() { "an empty file".into() } else { found.join(", ") }))
 }

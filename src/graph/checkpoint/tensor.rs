@@ -74,7 +74,8 @@ impl StorageRef {
     /// What is wrong, in words.
     pub(super) fn parse(pickle: &Pickle<'_>, id: ValueId) -> Result<Self, String> {
         let wrong = || "its storage is described in an unknown way".to_owned();
-        let (&[kind, class, key, _device, count], view) = pickle.sequence(id).and_then(|items| items.split_first_chunk()).ok_or_else(wrong)?;
+        let (&[kind, class, key, _device, count], view) =
+            pickle.sequence(id).and_then(|items| items.split_first_chunk()).ok_or_else(wrong)?;
         if pickle.text(kind) != Some("storage") {
             return Err(wrong());
         }
@@ -134,7 +135,8 @@ impl TensorRef {
             items.iter().map(|&n| pickle.size(n)).collect()
         };
         let wrong = || "its shape is described in an unknown way".to_owned();
-        let (shape, strides) = sizes(shape).zip(sizes(strides)).filter(|(shape, strides)| shape.len() == strides.len()).ok_or_else(wrong)?;
+        let (shape, strides) =
+            sizes(shape).zip(sizes(strides)).filter(|(shape, strides)| shape.len() == strides.len()).ok_or_else(wrong)?;
         let storage = StorageRef::parse(pickle, id)?;
         let offset = pickle.size(offset).and_then(|offset| offset.checked_add(storage.offset)).ok_or_else(wrong)?;
         Ok(Self { storage, offset, shape, strides })
@@ -151,11 +153,13 @@ impl TensorRef {
     /// A view that reaches beyond its storage, in words.
     pub(super) fn read(&self, bytes: &[u8]) -> Result<Option<ArrayD<f32>>, String> {
         let size = self.storage.dtype.bytes();
-        let beyond = || format!("shape {:?} with strides {:?} reaches beyond its storage of {} bytes", self.shape, self.strides, bytes.len());
+        let beyond =
+            || format!("shape {:?} with strides {:?} reaches beyond its storage of {} bytes", self.shape, self.strides, bytes.len());
         let len = self.len().ok_or_else(beyond)?;
         if len > 0 {
             let reach = |(&d, &s): (&usize, &usize)| (d - 1).checked_mul(s);
-            let last = self.shape.iter().zip(&self.strides).try_fold(self.offset, |at, axis| at.checked_add(reach(axis)?)).ok_or_else(beyond)?;
+            let last =
+                self.shape.iter().zip(&self.strides).try_fold(self.offset, |at, axis| at.checked_add(reach(axis)?)).ok_or_else(beyond)?;
             if last >= bytes.len() / size {
                 return Err(beyond());
             }

@@ -30,15 +30,19 @@ impl PillarNetwork {
     /// # Errors
     /// The first field that is wrong.
     pub(super) fn validate(&self, point_features: usize, canvas: [usize; 2]) -> Result<(), NetworkError> {
-        within("points.features", point_features, CHANNELS)?;
+        within("(point features)", point_features, CHANNELS)?;
         self.encoder.validate()?;
         self.rpn.validate()?;
         self.head.validate()?;
         let coarsest = self.rpn.coarsest_stride();
         for side in canvas {
-            within("canvas", side, SIDE)?;
+            within("(canvas)", side, SIDE)?;
             if !side.is_multiple_of(coarsest) {
-                return Err(field("rpn.strides", format!("strides whose product ({coarsest}) divides the grid's {side} cells"), &self.rpn.strides));
+                return Err(field(
+                    "rpn.strides",
+                    format!("strides whose product ({coarsest}) divides the grid's {side} cells"),
+                    &self.rpn.strides,
+                ));
             }
         }
         Ok(())
@@ -52,7 +56,11 @@ impl PillarEncoder {
             within("encoder.layers", width, CHANNELS)?;
         }
         if self.layers.iter().rev().skip(1).any(|width| width % 2 == 1) {
-            return Err(field("encoder.layers", "even widths before the last layer, half for the point and half for its pillar", &self.layers));
+            return Err(field(
+                "encoder.layers",
+                "even widths before the last layer, half for the point and half for its pillar",
+                &self.layers,
+            ));
         }
         within("encoder.center_offsets", self.center_offsets, 2..=3)?;
         epsilon("encoder.norm_eps", self.norm_eps)
