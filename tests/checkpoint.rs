@@ -132,6 +132,15 @@ fn a_small_file_cannot_claim_a_large_tensor() {
     assert!(text.contains("tensor `expanded`") && text.contains("more than the whole file can hold"), "{text}");
 }
 
+/// The last of [`FRAGMENTS`] alone is a valid checkpoint, so that the programs made of them come close to one.
+#[test]
+fn the_fragments_make_a_checkpoint() {
+    let last = FRAGMENTS.last().expect("fragments");
+    let storage: Vec<u8> = 6u64.to_le_bytes().into_iter().chain((0..6u8).flat_map(|i| f32::from(i).to_le_bytes())).collect();
+    let checkpoint = read(&[legacy_prefix(), last, b".\x80\x02](U\x04roote.", &storage].concat());
+    assert_eq!(checkpoint.params.get("w").map(|w| w.to_owned()), Some(ndarray::arr1(&[1.0, 2.0]).into_dyn()));
+}
+
 /// What may be read from a file is bounded by its length, whatever it says.
 fn check(bytes: &[u8]) {
     if let Ok(checkpoint) = Checkpoint::from_bytes(bytes) {
@@ -140,14 +149,73 @@ fn check(bytes: &[u8]) {
     }
 }
 
+/// The old format up to the pickle of the checkpoint: signature, version and system, each a pickle of protocol 2.
+fn legacy_prefix() -> &'static [u8] {
+    let mut starts = (0..LEGACY_VIEW.len()).filter(|&i| LEGACY_VIEW[i..].starts_with(b"\x80\x02"));
+    &LEGACY_VIEW[..starts.nth(3).expect("a fourth pickle")]
+}
+
+const FRAGMENTS: &[&[u8]] = &[
+    b"(",
+    b")",
+    b"]",
+    b"}",
+    b"N",
+    b"0",
+    b"1",
+    b"2",
+    b"K\x01",
+    b"K\x02",
+    b"J\xff\xff\xff\xff",
+    b"\x8a\x08\xff\xff\xff\xff\xff\xff\xff\x7f",
+    b"q\x00",
+    b"q\x01",
+    b"h\x00",
+    b"h\x01",
+    b"\x94",
+    b"t",
+    b"l",
+    b"d",
+    b"\x85",
+    b"\x86",
+    b"\x87",
+    b"a",
+    b"e",
+    b"s",
+    b"u",
+    b"b",
+    b"R",
+    b"\x81",
+    b"\x92",
+    b"o",
+    b"Q",
+    b"\x93",
+    b"U\x01w",
+    b"U\x0astate_dict",
+    b"ccollections\nOrderedDict\n",
+    b"ctorch._utils\n_rebuild_tensor_v2\n",
+    b"ctorch._utils\n_rebuild_parameter\n",
+    b"ctorch._tensor\n_rebuild_from_type_v2\n",
+    b"ctorch\nSize\n",
+    // A whole storage reference, tensor arguments, and a tensor in a state dict.
+    b"(U\x07storagectorch\nFloatStorage\nU\x04rootU\x03cpuK\x06tQ",
+    b"K\x01K\x02\x85K\x01\x85",
+    b"}U\x01wctorch._utils\n_rebuild_tensor\n((U\x07storagectorch\nFloatStorage\nU\x04rootU\x03cpuK\x06tQK\x01K\x02\x85K\x01\x85tRs",
+];
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..Default::default() })]
 
     #[test]
     fn arbitrary_bytes_do_no_harm(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
         check(&bytes);
-        // As the pickle behind the signature of the old format.
-        check(&[&LEGACY_VIEW[..LEGACY_VIEW.len() - 300], &bytes].concat());
+        check(&[legacy_prefix(), &bytes].concat());
+    }
+
+    /// Programs of opcodes that tensors are made of, in any order.
+    #[test]
+    fn arbitrary_pickles_do_no_harm(program in prop::collection::vec(prop::sample::select(FRAGMENTS), 0..60)) {
+        check(&[legacy_prefix(), &program.concat(), b".\x80\x02](U\x04roote.", &[0; 40]].concat());
     }
 
     #[test]
