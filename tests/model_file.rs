@@ -153,7 +153,7 @@ fn integer_tensors_are_refused_by_name() {
 #[test]
 fn configurations_that_contradict_themselves_are_refused_by_field() {
     type Change = fn(&mut DetectorConfig);
-    let changes: [(&str, Change); 16] = [
+    let changes: [(&str, Change); 17] = [
         ("points.features", |c| c.points.features = vec!["intensity".into(), "x".into(), "y".into()]),
         ("points.features", |c| c.points.features.push("x".into())),
         ("points.intensity.clip", |c| c.points.intensity.clip = Some([1.0, 0.0])),
@@ -162,6 +162,7 @@ fn configurations_that_contradict_themselves_are_refused_by_field() {
         ("grid.max", |c| c.grid.max[0] = f32::INFINITY),
         ("grid", |c| c.grid.voxel[0] = 1e-30),
         ("network.encoder.layers", |c| c.network.encoder.layers = vec![3, 2]),
+        ("network.encoder.center_offsets", |c| c.network.encoder.center_offsets = usize::MAX),
         ("network.rpn.strides", |c| c.network.rpn.strides.truncate(2)),
         ("network.rpn.upsample", |c| c.network.rpn.upsample.reverse()),
         ("network.rpn.filters", |c| c.network.rpn.filters[0] = usize::MAX),

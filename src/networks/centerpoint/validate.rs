@@ -30,8 +30,8 @@ impl PillarNetwork {
     /// # Errors
     /// The first field that is wrong.
     pub(super) fn validate(&self, point_features: usize, canvas: [usize; 2]) -> Result<(), NetworkError> {
-        within("(point features)", point_features, CHANNELS)?;
         self.encoder.validate()?;
+        within("(point features)", point_features, CHANNELS)?;
         self.rpn.validate()?;
         self.head.validate()?;
         let coarsest = self.rpn.coarsest_stride();
