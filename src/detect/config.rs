@@ -144,6 +144,7 @@ impl DetectorConfig {
     /// Channels of a point as the pillar encoder sees it: its own, the offset from the pillar's mean, and the offset from
     /// the pillar's centre.
     pub fn point_features(&self) -> usize {
-        self.points.features.len() + 3 + self.network.encoder.center_offsets
+        // Saturating: a configuration that is not validated yet may hold any number.
+        (self.points.features.len() + 3).saturating_add(self.network.encoder.center_offsets)
     }
 }

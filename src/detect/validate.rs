@@ -65,7 +65,7 @@ impl PointsConfig {
         finite("points.intensity.scale", *scale)?;
         finite("points.intensity.offset", *offset)?;
         finite("points.intensity.constant", constant.unwrap_or(0.0))?;
-        if clip.is_some_and(|[low, high]| !(low <= high)) {
+        if clip.is_some_and(|[low, high]| low.is_nan() || high.is_nan() || low > high) {
             return Err(wrong("points.intensity.clip", "the lower bound, then the upper", clip));
         }
         within("points.sweeps.count", self.sweeps.count, SWEEPS)?;

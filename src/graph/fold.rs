@@ -8,7 +8,7 @@ use ndarray::{ArrayD, Axis};
 /// every ReLU made part of the layer before it. Node names of layers stay; folded nodes vanish.
 ///
 /// A batch norm or ReLU is folded only where its input is a layer that nobody else reads; others stay as they are. Arithmetic
-/// is done in f64 and rounded once.
+/// is done in f64 and rounded once. The parameters must fit the graph ([`Params::check`]).
 pub fn fold_batch_norm(graph: &Graph, params: &Params) -> (Graph, Params) {
     let mut readers = vec![0usize; graph.nodes.len()];
     for input in graph.nodes.iter().flat_map(|n| &n.inputs) {
@@ -90,4 +90,77 @@ fn absorb_batch_norm(host: &mut Node, out: &mut Params, params: &Params, norm: &
     }
     debug_assert!(matches!(host.shape.last(), Some(Dim::Fixed(c)) if *c == scale.len()));
     true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::GraphBuilder;
+
+    const NORM: Op = Op::BatchNorm { channels: 2, eps: 0.0, momentum: 0.1 };
+    const LINEAR: Op = Op::Linear { inputs: 2, outputs: 2, bias: true, relu: false };
+
+    fn params(entries: &[(&str, &[usize], &[f32])]) -> Params {
+        let tensor = |shape: &[usize], values: &[f32]| ArrayD::from_shape_vec(shape.to_vec(), values.to_vec()).expect("shape fits");
+        Params(entries.iter().map(|(name, shape, values)| ((*name).to_owned(), tensor(shape, values))).collect())
+    }
+
+    fn norm_params() -> Vec<(&'static str, &'static [usize], &'static [f32])> {
+        // gamma / sqrt(var) is 3 / 2 and 1 / 4.
+        vec![
+            ("n.weight", &[2], &[3.0, 1.0]),
+            ("n.bias", &[2], &[10.0, 20.0]),
+            ("n.running_mean", &[2], &[1.0, 4.0]),
+            ("n.running_var", &[2], &[4.0, 16.0]),
+        ]
+    }
+
+    /// (w x + b - mean) gamma / sqrt(var) + beta, by hand.
+    #[test]
+    fn linear_by_hand() {
+        let mut g = GraphBuilder::new();
+        let x = g.input("x", vec![Dim::Points, Dim::Fixed(2)]);
+        let y = g.add("l", LINEAR, &[x]);
+        let y = g.add("n", NORM, &[y]);
+        let y = g.add("r", Op::Relu, &[y]);
+        g.output("y", y);
+        let mut entries = norm_params();
+        entries.extend([("l.weight", &[2, 2][..], &[2.0, 4.0, 8.0, 16.0][..]), ("l.bias", &[2][..], &[5.0, 8.0][..])]);
+        let (graph, folded) = fold_batch_norm(&g.finish().expect("fits"), &params(&entries));
+        assert_eq!(folded, params(&[("l.weight", &[2, 2], &[3.0, 6.0, 2.0, 4.0]), ("l.bias", &[2], &[16.0, 21.0])]));
+        assert_eq!(graph.nodes.len(), 2);
+        assert_eq!(graph.nodes[1].op, Op::Linear { inputs: 2, outputs: 2, bias: true, relu: true });
+        assert_eq!(graph.output("y"), Some(1));
+        folded.check(&graph).expect("the folded parameters fit the folded graph");
+    }
+
+    /// A transposed convolution's outputs are its weight's second axis.
+    #[test]
+    fn transposed_convolution_scales_the_second_axis() {
+        let mut g = GraphBuilder::new();
+        let x = g.input("x", vec![Dim::Batch, Dim::Fixed(1), Dim::Fixed(1), Dim::Fixed(1)]);
+        let y = g.add("t", Op::ConvTranspose2d { inputs: 1, outputs: 2, stride: 1, bias: false, relu: false }, &[x]);
+        let y = g.add("n", NORM, &[y]);
+        g.output("y", y);
+        let mut entries = norm_params();
+        entries.push(("t.weight", &[1, 2, 1, 1], &[2.0, 8.0]));
+        let (graph, folded) = fold_batch_norm(&g.finish().expect("fits"), &params(&entries));
+        assert_eq!(folded, params(&[("t.weight", &[1, 2, 1, 1], &[3.0, 2.0]), ("t.bias", &[2], &[8.5, 19.0])]));
+        folded.check(&graph).expect("the folded parameters fit the folded graph");
+    }
+
+    /// A value that somebody else reads must stay what it was.
+    #[test]
+    fn a_layer_with_two_readers_stays() {
+        let mut g = GraphBuilder::new();
+        let x = g.input("x", vec![Dim::Points, Dim::Fixed(2)]);
+        let y = g.add("l", LINEAR, &[x]);
+        let z = g.add("n", NORM, &[y]);
+        g.output("y", y);
+        g.output("z", z);
+        let mut entries = norm_params();
+        entries.extend([("l.weight", &[2, 2][..], &[2.0, 4.0, 8.0, 16.0][..]), ("l.bias", &[2][..], &[5.0, 8.0][..])]);
+        let (graph, params) = (g.finish().expect("fits"), params(&entries));
+        assert_eq!(fold_batch_norm(&graph, &params), (graph, params));
+    }
 }

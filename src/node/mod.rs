@@ -8,6 +8,7 @@ pub mod messages;
 mod motion;
 mod perception;
 mod replay;
+pub mod sinks;
 mod summary;
 
 pub use input::{Event, InputError, InputOptions, Inputs, OpenFrame};

@@ -17,7 +17,6 @@ use image::RgbImage;
 use ndarray::{Array4, Axis};
 use ndarray_npy::NpzWriter;
 use serde::Serialize;
-use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
@@ -122,20 +121,13 @@ impl<W: Write> JsonSink<W> {
 
 impl<W: Write> FrameSink for JsonSink<W> {
     fn on_frame(&mut self, record: &FrameRecord<'_>) -> anyhow::Result<()> {
-        let classes = &self.classes;
-        let json_box = |d: &Detection| {
-            let label = classes.get(d.label).map_or("", String::as_str);
-            let b = d.bbox;
-            // A decoded box without a velocity branch has none to report.
-            (label, d.score, b)
-        };
-        let boxes = record.frame.detections.boxes.iter().map(json_box).map(|(label, score, b)| JsonBox {
-            label,
-            score,
-            center: b.center,
-            size: b.size,
-            yaw: b.yaw,
-            velocity: b.velocity,
+        let boxes = record.frame.detections.boxes.iter().map(|d| JsonBox {
+            label: self.classes.get(d.label).map_or("", String::as_str),
+            score: d.score,
+            center: d.bbox.center,
+            size: d.bbox.size,
+            yaw: d.bbox.yaw,
+            velocity: d.bbox.velocity,
         });
         let frame = JsonFrame { stamp: record.frame.cloud.stamp.as_secs_f64(), source: &record.input.source, boxes: boxes.collect() };
         serde_json::to_writer(&mut self.out, &frame)?;
@@ -155,19 +147,29 @@ impl PendingFile {
     /// A folder that cannot be written to.
     pub fn create(path: &Path) -> anyhow::Result<Self> {
         let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let file = NamedTempFile::new_in(folder).with_context(|| format!("{}: cannot write into its folder", path.display()))?;
+        let file = new_file_in(folder).with_context(|| format!("{}: cannot write into its folder", path.display()))?;
         Ok(Self { file: BufWriter::new(file), path: path.to_owned() })
     }
 
     /// # Errors
     /// A disk that is full, say.
     pub fn finish(self) -> anyhow::Result<()> {
-        let path = self.path.display().to_string();
-        let file = self.file.into_inner().map_err(|e| e.into_error()).with_context(|| path.clone())?;
-        make_readable(file.as_file()).with_context(|| path.clone())?;
-        file.persist(&self.path).with_context(|| path)?;
+        let context = || self.path.display().to_string();
+        let file = self.file.into_inner().map_err(|e| e.into_error()).with_context(context)?;
+        file.persist(&self.path).with_context(context)?;
         Ok(())
     }
+}
+
+/// Temporary files are private by themselves; results are as readable as the user's other files.
+fn new_file_in(folder: &Path) -> std::io::Result<NamedTempFile> {
+    let mut builder = tempfile::Builder::new();
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        builder.permissions(std::fs::Permissions::from_mode(0o666));
+    }
+    builder.tempfile_in(folder)
 }
 
 impl Write for PendingFile {
@@ -178,18 +180,6 @@ impl Write for PendingFile {
     fn flush(&mut self) -> std::io::Result<()> {
         self.file.flush()
     }
-}
-
-/// Temporary files are private; results are as readable as any other file.
-#[cfg(unix)]
-fn make_readable(file: &File) -> std::io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    file.set_permissions(std::fs::Permissions::from_mode(0o644))
-}
-
-#[cfg(not(unix))]
-fn make_readable(_: &File) -> std::io::Result<()> {
-    Ok(())
 }
 
 /// A bird's-eye PNG a frame, and a sheet of some of them.
@@ -207,6 +197,7 @@ pub struct PictureSink {
 const SHEET_PICTURES: usize = 12;
 const SHEET_COLUMNS: usize = 3;
 const SHEET_PIXELS: u32 = 480;
+const PICTURE_PIXELS: u32 = 1000;
 
 impl PictureSink {
     /// # Errors
@@ -255,13 +246,12 @@ impl FrameSink for PictureSink {
         };
         if let Some(folder) = &self.folder {
             let path = folder.join(format!("{index:06}.png"));
-            write_png(&draw(1000, true), &path).with_context(|| path.display().to_string())?;
+            write_png(&draw(PICTURE_PIXELS, true), &path).with_context(|| path.display().to_string())?;
         }
         if let Some((_, pictures)) = &mut self.sheet
             && pictures.len() < SHEET_PICTURES
         {
-            let picture = BevPicture { title, range_m: self.range_m, pixels: SHEET_PIXELS, labels: false, ..BevPicture::new(&self.classes) };
-            pictures.push(picture.draw(frame.cloud.data.view(), &boxes, None));
+            pictures.push(draw(SHEET_PIXELS, false));
         }
         Ok(())
     }

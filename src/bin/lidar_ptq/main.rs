@@ -1,5 +1,6 @@
 //! The command line: subcommands, exit status (0; 1 on failure; 2 on wrong usage), messages on stderr, data on stdout.
 
+mod detect;
 mod import;
 mod info;
 
@@ -22,6 +23,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Import(import::Args),
+    Detect(detect::Args),
     Info(info::Args),
 }
 
@@ -31,6 +33,7 @@ fn main() -> ExitCode {
     tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).with_target(false).init();
     let done = match cli.command {
         Command::Import(args) => import::run(&args),
+        Command::Detect(args) => detect::run(&args),
         Command::Info(args) => info::run(&args),
     };
     match done {

@@ -64,11 +64,14 @@ pub(super) fn normalize(
     Ok(checkpoint)
 }
 
+/// Keys and values of a dict.
+type Entries = [(ValueId, ValueId)];
+
 /// The entries of the state dict, and the keys of what else is in the file.
-fn find<'p>(pickle: &'p Pickle<'_>) -> Result<(&'p [(ValueId, ValueId)], Vec<String>), CheckpointError> {
+fn find<'p>(pickle: &'p Pickle<'_>) -> Result<(&'p Entries, Vec<String>), CheckpointError> {
     let missing = |found: String| CheckpointError::NoStateDict { found };
     let root = pickle.dict(pickle.root).ok_or_else(|| missing(pickle.describe(pickle.root)))?;
-    let has_tensors = |items: &[(ValueId, ValueId)]| items.iter().any(|(_, value)| !matches!(TensorRef::parse(pickle, *value), Ok(None)));
+    let has_tensors = |items: &Entries| items.iter().any(|(_, value)| !matches!(TensorRef::parse(pickle, *value), Ok(None)));
     if has_tensors(root) {
         return Ok((root, Vec::new()));
     }

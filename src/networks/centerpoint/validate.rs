@@ -30,13 +30,13 @@ impl PillarNetwork {
     /// # Errors
     /// The first field that is wrong.
     pub(super) fn validate(&self, point_features: usize, canvas: [usize; 2]) -> Result<(), NetworkError> {
-        within("points.features", point_features, CHANNELS)?;
         self.encoder.validate()?;
+        within("(point features)", point_features, CHANNELS)?;
         self.rpn.validate()?;
         self.head.validate()?;
         let coarsest = self.rpn.coarsest_stride();
         for side in canvas {
-            within("canvas", side, SIDE)?;
+            within("(canvas)", side, SIDE)?;
             if !side.is_multiple_of(coarsest) {
                 return Err(field(
                     "rpn.strides",

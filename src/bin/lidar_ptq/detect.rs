@@ -1,0 +1,357 @@
+//! `lidar_ptq detect`: boxes from bags and files.
+
+use anyhow::{Context, bail};
+use clap::Args as ClapArgs;
+use indicatif::{ProgressBar, ProgressStyle};
+use lidar_ptq::detect::{Detector, DetectorConfig, FloatNetwork, Model};
+use lidar_ptq::engine::Isa;
+use lidar_ptq::eval::table::Table;
+use lidar_ptq::node::sinks::{BagSink, DumpSink, JsonSink, PendingFile, PictureSink};
+use lidar_ptq::node::{FrameRecord, FrameSink, InputOptions, Inputs, MotionTracker, Perception, Stage, Summary, replay};
+use lidar_ptq::ros::bag::RawMessage;
+use std::io::{self, BufWriter, Write};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// Find objects in recorded point clouds.
+///
+/// INPUT is a rosbag2 folder, an .mcap or .db3 file, a cloud (.bin, .pcd, .npy), or a folder of clouds; several run one after
+/// the other. Boxes go to an MCAP (-o) for rviz and Foxglove, to JSON lines (--json) and to pictures (--png, --sheet).
+///
+/// Examples:
+///   lidar_ptq detect model.safetensors drive.mcap -o boxes.mcap
+///   lidar_ptq detect model.safetensors sweep.bin --fields x,y,z,intensity,time --json -
+///   lidar_ptq detect model.safetensors velodyne/ --png pictures/ --score-threshold 0.3
+#[derive(ClapArgs)]
+#[command(verbatim_doc_comment)]
+pub struct Args {
+    /// Model file, as `lidar_ptq import` writes it.
+    model: PathBuf,
+    /// Bags, clouds, folders.
+    #[arg(required = true)]
+    input: Vec<PathBuf>,
+
+    /// Write an MCAP with the clouds, their boxes (Detection3DArray) and markers.
+    #[arg(short, long, value_name = "FILE.mcap", help_heading = "Output")]
+    out: Option<PathBuf>,
+    /// Write one JSON object a frame; `-` is the standard output.
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    json: Option<PathBuf>,
+    /// Draw a bird's-eye picture of each frame into this folder.
+    #[arg(long, value_name = "DIR", help_heading = "Output")]
+    png: Option<PathBuf>,
+    /// Draw the first frames side by side.
+    #[arg(long, value_name = "FILE.png", help_heading = "Output")]
+    sheet: Option<PathBuf>,
+    /// Half the width of pictures, metres.
+    #[arg(long, default_value_t = 50.0, value_name = "METRES", help_heading = "Output")]
+    picture_range: f32,
+    /// Write the network's raw outputs under their node names.
+    #[arg(long, value_name = "FILE.npz", help_heading = "Output")]
+    dump: Option<PathBuf>,
+
+    /// Topic of the clouds, where a bag has several.
+    #[arg(long, help_heading = "Input")]
+    topic: Option<String>,
+    /// Columns of raw .bin and .npy clouds: x,y,z,intensity,time.
+    #[arg(long, value_delimiter = ',', help_heading = "Input")]
+    fields: Option<Vec<String>>,
+    /// Frame that stands still, for merging sweeps; by default odom, map or world, whichever /tf reaches.
+    #[arg(long, value_name = "FRAME", help_heading = "Input")]
+    fixed_frame: Option<String>,
+    /// Start this many seconds into each bag.
+    #[arg(long, default_value_t = 0.0, value_name = "SECONDS", help_heading = "Input")]
+    from: f64,
+    /// Stop this many seconds into each bag.
+    #[arg(long, value_name = "SECONDS", help_heading = "Input")]
+    until: Option<f64>,
+    /// Stop after this many frames.
+    #[arg(long, value_name = "N", help_heading = "Input")]
+    max_frames: Option<usize>,
+    /// Merge this many sweeps instead of the model's number.
+    #[arg(long, value_name = "N", help_heading = "Input")]
+    sweeps: Option<usize>,
+    /// Field of the cloud to take for intensity.
+    #[arg(long, value_name = "FIELD", help_heading = "Input")]
+    intensity_field: Option<String>,
+    /// Factor from the sensor's intensity to the one the model was trained with (nuScenes: 0..255).
+    #[arg(long, value_name = "FACTOR", help_heading = "Input")]
+    intensity_scale: Option<f32>,
+    /// Intensity of every point, for a sensor that has none.
+    #[arg(long, value_name = "VALUE", help_heading = "Input")]
+    intensity_constant: Option<f32>,
+
+    /// Report boxes above this score only. Lower than the model's own threshold is possible.
+    #[arg(long, value_name = "SCORE", help_heading = "Boxes")]
+    score_threshold: Option<f32>,
+    /// Threshold of one class, e.g. pedestrian=0.25. May be repeated.
+    #[arg(long, value_name = "CLASS=SCORE", value_parser = class_threshold, help_heading = "Boxes")]
+    class_threshold: Vec<(String, f32)>,
+
+    /// Worker threads; by default one a core.
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+}
+
+fn class_threshold(text: &str) -> Result<(String, f32), String> {
+    let (class, score) = text.split_once('=').ok_or("expected CLASS=SCORE, for example car=0.4")?;
+    let score: f32 = score.parse().map_err(|_| format!("`{score}` is no number"))?;
+    Ok((class.to_owned(), score))
+}
+
+pub fn run(args: &Args) -> anyhow::Result<()> {
+    let started = Instant::now();
+    let isa = Isa::choose()?;
+    if let Some(threads) = args.threads {
+        rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().context("--threads")?;
+    }
+    let model = Model::load(&args.model)?;
+    let mut config = model.config().clone();
+    args.change(&mut config)?;
+    let classes = config.classes();
+    let wanted = wanted_fields(&config);
+    let options = InputOptions { topic: args.topic.clone(), columns: args.fields.clone(), from_s: args.from, until_s: args.until };
+    let mut inputs = Inputs::open(&args.input, wanted, options)?;
+    let expected = args.max_frames.map_or(inputs.expected_frames(), |n| inputs.expected_frames().min(n as u64));
+
+    let detector = Detector::new(config, Box::new(FloatNetwork::new(&model)?))?;
+    let mut perception = Perception::new(detector, MotionTracker::new(args.fixed_frame.clone()));
+    let mut outputs = args.outputs(&model, &classes, expected)?;
+    tracing::info!(model = %args.model.display(), isa = %isa, load_s = started.elapsed().as_secs_f64(), "ready");
+
+    let interrupted = Arc::new(AtomicBool::new(false));
+    let flag = interrupted.clone();
+    // A second Ctrl-C ends the program at once.
+    ctrlc::set_handler(move || {
+        if flag.swap(true, Ordering::SeqCst) {
+            std::process::exit(130);
+        }
+    })
+    .context("cannot catch Ctrl-C")?;
+
+    let bar = progress_bar(expected);
+    let mut first_box = None;
+    let summary = {
+        let mut sinks = outputs.sinks();
+        let mut go_on = |summary: &Summary| {
+            if first_box.is_none() && summary.boxes() > 0 {
+                first_box = Some(started.elapsed());
+            }
+            bar.set_position((summary.frames + summary.skipped.values().sum::<usize>()) as u64);
+            bar.set_message(format!("{} boxes", summary.boxes()));
+            !interrupted.load(Ordering::SeqCst)
+        };
+        replay(&mut inputs, &mut perception, &mut sinks, args.max_frames.unwrap_or(usize::MAX), &mut go_on)?
+    };
+    bar.finish_and_clear();
+    let written = outputs.finish()?;
+
+    eprint!("{}", report(&summary, &inputs, first_box, started.elapsed(), isa));
+    for path in written {
+        eprintln!("wrote {}", path.display());
+    }
+    if interrupted.load(Ordering::SeqCst) {
+        eprintln!("interrupted; what was done until then is complete");
+    }
+    if summary.frames == 0 {
+        let reasons = summary.skipped.keys().cloned().collect::<Vec<_>>().join("\n  ");
+        bail!("no frame could be used{}{reasons}", if reasons.is_empty() { "" } else { ":\n  " });
+    }
+    Ok(())
+}
+
+impl Args {
+    fn change(&self, config: &mut DetectorConfig) -> anyhow::Result<()> {
+        let intensity = &mut config.points.intensity;
+        if let Some(field) = &self.intensity_field {
+            intensity.field.clone_from(field);
+        }
+        if let Some(scale) = self.intensity_scale {
+            intensity.scale = scale;
+        }
+        if self.intensity_constant.is_some() {
+            intensity.constant = self.intensity_constant;
+        }
+        if let Some(count) = self.sweeps {
+            config.points.sweeps.count = count;
+        }
+        if let Some(threshold) = self.score_threshold {
+            config.decode.score_threshold = threshold;
+        }
+        config.decode.class_thresholds.extend(self.class_threshold.iter().cloned());
+        config.validate().context("these options do not fit the model")?;
+        Ok(())
+    }
+
+    fn outputs(&self, model: &Model, classes: &[String], expected: u64) -> anyhow::Result<Outputs> {
+        let json: Option<JsonTarget> = match &self.json {
+            None => None,
+            Some(path) if path.as_os_str() == "-" => Some(JsonTarget::Stdout(BufWriter::new(io::stdout()))),
+            Some(path) => Some(JsonTarget::File(PendingFile::create(path)?)),
+        };
+        let pictures = self.png.is_some() || self.sheet.is_some();
+        Ok(Outputs {
+            bag: self.out.as_ref().map(|p| BagSink::create(p, classes.to_vec()).map(|s| (p.clone(), s))).transpose()?,
+            json: json.map(|target| JsonSink::new(target, classes.to_vec())),
+            pictures: pictures
+                .then(|| PictureSink::new(self.png.clone(), self.sheet.clone(), classes.to_vec(), self.picture_range, 0.0))
+                .transpose()?,
+            dump: self.dump.as_ref().map(|p| DumpSink::create(p, model.graph(), expected != 1).map(|s| (p.clone(), s))).transpose()?,
+            json_path: self.json.clone().filter(|p| p.as_os_str() != "-"),
+            picture_paths: self.png.iter().chain(&self.sheet).cloned().collect(),
+        })
+    }
+}
+
+/// Fields to look for in clouds, besides x, y, z.
+fn wanted_fields(config: &DetectorConfig) -> Vec<String> {
+    let points = &config.points;
+    let field = |name: &String| if name == "intensity" { points.intensity.field.clone() } else { name.clone() };
+    points.features.iter().skip(3).map(field).collect()
+}
+
+enum JsonTarget {
+    Stdout(BufWriter<io::Stdout>),
+    File(PendingFile),
+}
+
+impl Write for JsonTarget {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            JsonTarget::Stdout(out) => out.write(bytes),
+            JsonTarget::File(file) => file.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            JsonTarget::Stdout(out) => out.flush(),
+            JsonTarget::File(file) => file.flush(),
+        }
+    }
+}
+
+struct Outputs {
+    bag: Option<(PathBuf, BagSink)>,
+    json: Option<JsonSink<JsonTarget>>,
+    pictures: Option<PictureSink>,
+    dump: Option<(PathBuf, DumpSink)>,
+    json_path: Option<PathBuf>,
+    picture_paths: Vec<PathBuf>,
+}
+
+/// A sink that stays with its owner.
+struct Borrowed<'a>(&'a mut dyn FrameSink);
+
+impl FrameSink for Borrowed<'_> {
+    fn wants_maps(&self) -> bool {
+        self.0.wants_maps()
+    }
+
+    fn on_motion(&mut self, message: &RawMessage) -> anyhow::Result<()> {
+        self.0.on_motion(message)
+    }
+
+    fn on_frame(&mut self, record: &FrameRecord<'_>) -> anyhow::Result<()> {
+        self.0.on_frame(record)
+    }
+}
+
+impl Outputs {
+    fn sinks(&mut self) -> Vec<Box<dyn FrameSink + '_>> {
+        let mut sinks: Vec<Box<dyn FrameSink + '_>> = Vec::new();
+        if let Some((_, bag)) = &mut self.bag {
+            sinks.push(Box::new(Borrowed(bag)));
+        }
+        if let Some(json) = &mut self.json {
+            sinks.push(Box::new(Borrowed(json)));
+        }
+        if let Some(pictures) = &mut self.pictures {
+            sinks.push(Box::new(Borrowed(pictures)));
+        }
+        if let Some((_, dump)) = &mut self.dump {
+            sinks.push(Box::new(Borrowed(dump)));
+        }
+        sinks
+    }
+
+    /// Completes every file; returns those that a person will look for.
+    fn finish(self) -> anyhow::Result<Vec<PathBuf>> {
+        let mut written = Vec::new();
+        if let Some((path, bag)) = self.bag {
+            bag.finish()?;
+            written.push(path);
+        }
+        if let Some(json) = self.json
+            && let JsonTarget::File(file) = json.finish()?
+        {
+            file.finish()?;
+            written.extend(self.json_path);
+        }
+        if let Some(pictures) = self.pictures {
+            pictures.finish()?;
+            written.extend(self.picture_paths);
+        }
+        if let Some((path, dump)) = self.dump {
+            dump.finish()?;
+            written.push(path);
+        }
+        Ok(written)
+    }
+}
+
+fn progress_bar(expected: u64) -> ProgressBar {
+    let bar = if expected > 0 { ProgressBar::new(expected) } else { ProgressBar::new_spinner() };
+    let template = "{bar:30} {pos}/{len} frames  {per_sec}  {eta} left  {msg}";
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style);
+    }
+    bar.enable_steady_tick(Duration::from_millis(200));
+    bar
+}
+
+/// The closing tables.
+fn report(summary: &Summary, inputs: &Inputs, first_box: Option<Duration>, total: Duration, isa: Isa) -> String {
+    let mut text = String::new();
+    let mut line = |s: String| {
+        text.push_str(&s);
+        text.push('\n');
+    };
+    let mut stages = Table::new(&["stage", "p50 ms", "p99 ms", "total s"]);
+    for stage in Stage::ALL {
+        let s = summary.statistics(stage);
+        stages.row([stage.name().to_owned(), format!("{:.2}", s.p50_ms), format!("{:.2}", s.p99_ms), format!("{:.2}", s.total_ms / 1e3)]);
+    }
+    line(stages.to_string());
+    if !summary.boxes_by_class.is_empty() {
+        let mut boxes = Table::new(&["class", "boxes"]);
+        for (class, count) in &summary.boxes_by_class {
+            boxes.row([class.clone(), count.to_string()]);
+        }
+        line(boxes.to_string());
+    }
+    let dropped = if summary.points_dropped > 0 { format!(" ({} not finite, dropped)", summary.points_dropped) } else { String::new() };
+    line(format!("{} frames, {} points{dropped}, {} boxes", summary.frames, summary.points, summary.boxes()));
+    let first = first_box.map_or_else(String::new, |t| format!(", first box after {:.2} s", t.as_secs_f64()));
+    let memory = peak_memory_mb().map_or_else(String::new, |mb| format!(", peak memory {mb} MB"));
+    line(format!("{:.2} s in all{first}{memory}, {} threads, {isa}", total.as_secs_f64(), rayon::current_num_threads()));
+    for (reason, count) in &summary.skipped {
+        line(format!("skipped {count}: {reason}"));
+    }
+    for (what, count) in &summary.notes {
+        line(format!("note, {count} times: {what}"));
+    }
+    for problem in inputs.problems() {
+        line(format!("bag: {problem}"));
+    }
+    text
+}
+
+/// Highest resident memory so far, where the system tells (Linux).
+fn peak_memory_mb() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find(|l| l.starts_with("VmHWM:"))?;
+    Some(line.split_whitespace().nth(1)?.parse::<u64>().ok()? / 1024)
+}
