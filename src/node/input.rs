@@ -116,7 +116,7 @@ impl Inputs {
         }
         let source = format!("{}:{topic}", path.display());
         let wanted: Vec<&str> = wanted.iter().map(String::as_str).collect();
-        let decoded = PointCloud2Ref::decode(&message.data)
+        let decoded = PointCloud2Ref::view(&message.data)
             .map_err(|e| e.to_string())
             .and_then(|m| decode_cloud(&m, &wanted).map_err(|e| e.to_string()));
         let frame = decoded

@@ -53,7 +53,7 @@ pub enum ReplayError {
 pub fn replay(
     inputs: &mut Inputs,
     perception: &mut Perception,
-    sinks: &mut [Box<dyn FrameSink + '_>],
+    sinks: &mut [&mut dyn FrameSink],
     max_frames: usize,
     go_on: &mut dyn FnMut(&Summary) -> bool,
 ) -> Result<Summary, ReplayError> {
@@ -99,7 +99,7 @@ pub fn replay(
 fn process(
     input: &OpenFrame,
     perception: &mut Perception,
-    sinks: &mut [Box<dyn FrameSink + '_>],
+    sinks: &mut [&mut dyn FrameSink],
     wants_maps: bool,
     summary: &mut Summary,
 ) -> Result<(), ReplayError> {
@@ -175,10 +175,10 @@ fn note(input: &OpenFrame, frame: &Frame, perception: &Perception, summary: &mut
     }
 }
 
-fn write<'a>(
-    sinks: &mut [Box<dyn FrameSink + 'a>],
+fn write(
+    sinks: &mut [&mut dyn FrameSink],
     frames: usize,
-    mut f: impl FnMut(&mut (dyn FrameSink + 'a)) -> anyhow::Result<()>,
+    mut f: impl FnMut(&mut dyn FrameSink) -> anyhow::Result<()>,
 ) -> Result<(), ReplayError> {
-    sinks.iter_mut().try_for_each(|s| f(s.as_mut())).map_err(|source| ReplayError::Sink { frames, source })
+    sinks.iter_mut().try_for_each(|s| f(*s)).map_err(|source| ReplayError::Sink { frames, source })
 }

@@ -2,7 +2,6 @@
 
 use super::messages::{MarkerStyle, detection_array, marker_array};
 use super::replay::{FrameRecord, FrameSink};
-use crate::detect::Detection;
 use crate::eval::ScoredBox;
 use crate::eval::picture::{BevPicture, contact_sheet, write_png};
 use crate::graph::Graph;

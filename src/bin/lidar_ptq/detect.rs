@@ -7,8 +7,7 @@ use lidar_ptq::detect::{Detector, DetectorConfig, FloatNetwork, Model};
 use lidar_ptq::engine::Isa;
 use lidar_ptq::eval::table::Table;
 use lidar_ptq::node::sinks::{BagSink, DumpSink, JsonSink, PendingFile, PictureSink};
-use lidar_ptq::node::{FrameRecord, FrameSink, InputOptions, Inputs, MotionTracker, Perception, Stage, Summary, replay};
-use lidar_ptq::ros::bag::RawMessage;
+use lidar_ptq::node::{FrameSink, InputOptions, Inputs, MotionTracker, Perception, Stage, Summary, replay};
 use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -242,39 +241,13 @@ struct Outputs {
     picture_paths: Vec<PathBuf>,
 }
 
-/// A sink that stays with its owner.
-struct Borrowed<'a>(&'a mut dyn FrameSink);
-
-impl FrameSink for Borrowed<'_> {
-    fn wants_maps(&self) -> bool {
-        self.0.wants_maps()
-    }
-
-    fn on_motion(&mut self, message: &RawMessage) -> anyhow::Result<()> {
-        self.0.on_motion(message)
-    }
-
-    fn on_frame(&mut self, record: &FrameRecord<'_>) -> anyhow::Result<()> {
-        self.0.on_frame(record)
-    }
-}
-
 impl Outputs {
-    fn sinks(&mut self) -> Vec<Box<dyn FrameSink + '_>> {
-        let mut sinks: Vec<Box<dyn FrameSink + '_>> = Vec::new();
-        if let Some((_, bag)) = &mut self.bag {
-            sinks.push(Box::new(Borrowed(bag)));
-        }
-        if let Some(json) = &mut self.json {
-            sinks.push(Box::new(Borrowed(json)));
-        }
-        if let Some(pictures) = &mut self.pictures {
-            sinks.push(Box::new(Borrowed(pictures)));
-        }
-        if let Some((_, dump)) = &mut self.dump {
-            sinks.push(Box::new(Borrowed(dump)));
-        }
-        sinks
+    fn sinks(&mut self) -> Vec<&mut dyn FrameSink> {
+        let bag = self.bag.as_mut().map(|(_, s)| s as &mut dyn FrameSink);
+        let json = self.json.as_mut().map(|s| s as &mut dyn FrameSink);
+        let pictures = self.pictures.as_mut().map(|s| s as &mut dyn FrameSink);
+        let dump = self.dump.as_mut().map(|(_, s)| s as &mut dyn FrameSink);
+        [bag, json, pictures, dump].into_iter().flatten().collect()
     }
 
     /// Completes every file; returns those that a person will look for.

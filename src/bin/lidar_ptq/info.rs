@@ -2,6 +2,7 @@
 
 use anyhow::Context;
 use lidar_ptq::detect::Model;
+use lidar_ptq::eval::table::Table;
 use lidar_ptq::graph::{Dim, LayerCost, layer_costs};
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -88,27 +89,16 @@ impl Totals {
 
 fn layer_table(layers: &[LayerCost]) -> String {
     let totals = Totals::of(layers);
-    let header = ["layer", "kind", "output", "MMACs", "parameters", "bytes"].map(str::to_owned);
-    let row = |l: &LayerCost| {
+    let mut table = Table::new(&["layer", "kind", "output", "MMACs", "parameters", "bytes"]).left(3);
+    for l in layers {
         let shape = l.shape.iter().map(|d| dim_text(*d)).collect::<Vec<_>>().join(" x ");
-        [l.name.clone(), l.kind.to_owned(), shape, macs_text(l), count_text(l.parameters), count_text(l.parameters * PARAMETER_BYTES)]
-    };
-    let total = [
-        "total".to_owned(),
-        String::new(),
-        String::new(),
-        format!("{:.1}", totals.macs as f64 / 1e6),
-        count_text(totals.parameters),
-        count_text(totals.parameters * PARAMETER_BYTES),
-    ];
-    let rows: Vec<[String; 6]> = std::iter::once(header).chain(layers.iter().map(row)).chain([total]).collect();
-    let widths: [usize; 6] = std::array::from_fn(|c| rows.iter().map(|r| r[c].chars().count()).max().unwrap_or(0));
-    let mut text = String::new();
-    for [name, kind, shape, macs, parameters, bytes] in &rows {
-        let [w0, w1, w2, w3, w4, w5] = widths;
-        text += &format!("{name:<w0$}  {kind:<w1$}  {shape:<w2$}  {macs:>w3$}  {parameters:>w4$}  {bytes:>w5$}\n");
+        let bytes = count_text(l.parameters * PARAMETER_BYTES);
+        table.row([l.name.clone(), l.kind.to_owned(), shape, macs_text(l), count_text(l.parameters), bytes]);
     }
-    text + "MMACs: millions of multiply-adds for one frame; with /row: multiply-adds for each point, not in the total\n"
+    let macs = format!("{:.1}", totals.macs as f64 / 1e6);
+    let bytes = count_text(totals.parameters * PARAMETER_BYTES);
+    table.row(["total".to_owned(), String::new(), String::new(), macs, count_text(totals.parameters), bytes]);
+    format!("{table}MMACs: millions of multiply-adds for one frame; with /row: multiply-adds for each point, not in the total\n")
 }
 
 fn macs_text(layer: &LayerCost) -> String {
