@@ -59,6 +59,9 @@ pub fn decode_cloud(msg: &PointCloud2Ref, wanted: &[&str]) -> Result<(PointCloud
 }
 
 /// An unorganised cloud of little-endian float32 fields, tightly packed.
+///
+/// # Panics
+/// If the cloud has 4 GiB or more, which the message cannot express.
 pub fn encode_cloud(cloud: &PointCloud) -> PointCloud2 {
     let fields = (0u32..).zip(&cloud.fields).map(|(i, name)| PointField {
         name: name.clone(),
@@ -68,6 +71,8 @@ pub fn encode_cloud(cloud: &PointCloud) -> PointCloud2 {
     });
     let width = u32::try_from(cloud.len()).expect("a cloud has fewer than 2^32 points");
     let point_step = u32::try_from(4 * cloud.fields.len()).expect("a point has fewer than 2^30 fields");
+    let mut data = Vec::with_capacity(4 * cloud.data.len());
+    cloud.data.iter().for_each(|v| data.extend_from_slice(&v.to_le_bytes()));
     PointCloud2 {
         header: Header { stamp: cloud.stamp, frame_id: cloud.frame_id.clone() },
         height: 1,
@@ -76,7 +81,7 @@ pub fn encode_cloud(cloud: &PointCloud) -> PointCloud2 {
         is_bigendian: false,
         point_step,
         row_step: width.checked_mul(point_step).expect("a cloud has fewer than 2^32 bytes"),
-        data: cloud.data.iter().flat_map(|v| v.to_le_bytes()).collect(),
+        data,
         is_dense: true,
     }
 }

@@ -96,6 +96,15 @@ fn a_folder_without_metadata_merges_its_files_by_time() {
 }
 
 #[test]
+fn a_database_without_an_index_on_the_time_is_read_in_time_order_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("odd name?#%.db3");
+    fs::copy(fixture("rosbag2/sqlite3_none/sqlite3_none.db3"), &path).unwrap();
+    rusqlite::Connection::open(&path).unwrap().execute_batch("DROP INDEX timestamp_idx").unwrap();
+    assert_eq!(read(&path), recording());
+}
+
+#[test]
 fn a_listed_file_that_is_missing_is_reported_and_the_others_are_read() {
     let folder = tempfile::tempdir().unwrap();
     fs::copy(fixture("mcap/zstd.mcap"), folder.path().join("x_0.mcap")).unwrap();
@@ -158,7 +167,7 @@ fn a_bag_is_a_transport() {
         let transport: &mut dyn Transport = &mut bag;
         while let Some(message) = transport.receive().unwrap() {
             if &*message.topic == "/points" {
-                transport.publish("/copy", message.stamp, &<PointCloud2>::decode(&message.data).unwrap()).unwrap();
+                transport.publish("/copy", message.stamp, &PointCloud2::decode(&message.data).unwrap()).unwrap();
             }
         }
     }

@@ -43,7 +43,7 @@ fn messages_are_those_of_rosbags_in_both_byte_orders_and_refuse_to_be_cut() {
 fn a_viewed_cloud_is_the_decoded_one_without_a_copy() {
     let bytes = samples::point_cloud2(3).encode();
     let view = PointCloud2Ref::view(&bytes).unwrap();
-    assert_eq!(view, <PointCloud2>::decode(&bytes).unwrap().as_view());
+    assert_eq!(view, PointCloud2::decode(&bytes).unwrap().as_view());
     assert!(bytes.as_ptr_range().contains(&view.data.as_ptr()));
 }
 
@@ -60,7 +60,7 @@ fn an_error_names_type_field_and_place() {
 
 fn decode_all(bytes: &[u8]) {
     let _ = PointCloud2Ref::view(bytes);
-    let _ = <PointCloud2>::decode(bytes);
+    let _ = PointCloud2::decode(bytes);
     let _ = TFMessage::decode(bytes);
     let _ = PoseStamped::decode(bytes);
     let _ = Odometry::decode(bytes);

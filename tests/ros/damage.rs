@@ -24,7 +24,7 @@ fn read_bytes(path: &Path, bytes: &[u8]) -> Option<(Vec<RawMessage>, Report)> {
     Some((messages, bag.report().clone()))
 }
 
-/// In time order every prefix of these files is a subset of the recording, since chunks are written out of order.
+/// A cut file gives a subset of the recording in its order, not a prefix of it: it was not written in time order.
 fn is_subset(messages: &[RawMessage]) -> bool {
     let mut all = recording().into_iter();
     messages.iter().all(|m| all.any(|r| r == *m))
@@ -51,16 +51,20 @@ fn a_bag_cut_at_any_byte_gives_what_is_before_the_cut() {
 }
 
 #[test]
-fn a_database_cut_at_any_page_never_panics_and_gives_no_wrong_message() {
+fn a_cut_database_gives_no_wrong_message_and_all_that_can_be_reached() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("cut");
     for name in BAGS.iter().filter(|name| name.contains("sqlite3")) {
         let bytes = file_bytes(name);
-        for length in (0..bytes.len()).step_by(128) {
+        let mut most = 0;
+        for length in (0..bytes.len()).step_by(101) {
             let Some((messages, report)) = read_bytes(&path, &bytes[..length]) else { continue };
             assert!(is_subset(&messages), "{name} cut at {length}");
-            assert!(messages.len() == 12 || !report.is_clean(), "{name} cut at {length} is not reported");
+            assert!(!report.is_clean(), "{name} cut at {length} is not reported");
+            most = most.max(messages.len());
         }
+        // Messages are in many pages of a plain database; a single zstd frame has no readable part.
+        assert!(name.ends_with("file") || (1..12).contains(&most), "{name}: {most}");
     }
 }
 
@@ -107,8 +111,6 @@ fn lengths_beyond_all_memory_are_reported() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
-
     #[test]
     fn changed_bags_never_panic(
         which in 0..BAGS.len(),

@@ -3,7 +3,7 @@
 //! Messages are visited page by page of their (time, id) order, so memory stays bounded without a long-lived statement.
 
 use super::report::{BagError, Problem, ProblemKind, Report};
-use super::unpack::MAX_MESSAGE_BYTES;
+use super::unpack::{MAX_MESSAGE_BYTES, copy_start};
 use super::{BagFile, RawMessage, Selection, TopicInfo};
 use crate::sensor::Stamp;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
@@ -13,6 +13,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use tempfile::TempPath;
 
 pub(super) const MAGIC: &[u8] = b"SQLite format 3\0";
 
@@ -32,6 +33,8 @@ pub(super) struct SqliteFile {
     /// Time and id of the last row fetched.
     position: (i64, i64),
     finished: bool,
+    /// Of a file that ends inside a page: a copy without that page, which must outlive the connection.
+    _whole_pages: Option<TempPath>,
 }
 
 /// First and last time; `None` without messages.
@@ -55,12 +58,17 @@ impl SqliteFile {
     pub fn open(path: &Path, name: &Path, report: &mut Report) -> Result<Self, BagError> {
         let fail = |source| BagError::Sqlite { path: name.to_owned(), source };
         let mut add = |kind| report.add(Problem { file: name.to_owned(), kind });
-        let missing = missing_bytes(path).map_err(|source| BagError::Io { path: name.to_owned(), source })?;
-        if missing > 0 {
-            // SQLite takes what is missing of its last page for zeros, and would not always notice.
-            add(ProblemKind::Database { reason: format!("the file ends {missing} bytes early") });
+        let fail_io = |source| BagError::Io { path: name.to_owned(), source };
+        let cut = find_cut(path).map_err(fail_io)?;
+        let mut whole_pages = None;
+        if let Some(cut) = &cut {
+            add(ProblemKind::Database { reason: format!("the file has {} of its {} bytes", cut.length, cut.expected) });
+            if cut.whole_pages < cut.length {
+                // SQLite would take what is missing of the last page for zeros, and give messages with zeros in them.
+                whole_pages = Some(copy_start(path, cut.whole_pages).map_err(fail_io)?.into_temp_path());
+            }
         }
-        let connection = connect(path).map_err(fail)?;
+        let connection = connect(whole_pages.as_deref().unwrap_or(path), cut.is_some()).map_err(fail)?;
         for table in ["topics", "messages"] {
             let exists = "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = ?1";
             if connection.query_row(exists, [table], |row| row.get::<_, i64>(0)).map_err(fail)? == 0 {
@@ -93,6 +101,7 @@ impl SqliteFile {
             page: VecDeque::new(),
             position: (i64::MIN, i64::MIN),
             finished: false,
+            _whole_pages: whole_pages,
         })
     }
 
@@ -176,30 +185,45 @@ impl BagFile for SqliteFile {
     }
 }
 
-/// By how much the file is shorter than its header says (<https://sqlite.org/fileformat2.html>, 1.3).
-fn missing_bytes(path: &Path) -> io::Result<u64> {
-    let mut header = [0; 100];
+/// A file that is shorter than its header says.
+struct Cut {
+    length: u64,
+    /// Of `length`, those in pages that are there in full.
+    whole_pages: u64,
+    expected: u64,
+}
+
+/// Reads the header (<https://sqlite.org/fileformat2.html>, 1.3).
+fn find_cut(path: &Path) -> io::Result<Option<Cut>> {
     let mut file = File::open(path)?;
     let length = file.metadata()?.len();
+    let mut header = [0; 100];
     if length < header.len() as u64 {
-        return Ok(header.len() as u64 - length);
+        return Ok(Some(Cut { length, whole_pages: length, expected: header.len() as u64 }));
     }
     file.read_exact(&mut header)?;
     let number = |at: usize| u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
     let page_bytes = match u16::from_be_bytes([header[16], header[17]]) {
         1 => 65536,
-        n => u64::from(n),
+        n => u64::from(n.max(1)),
     };
-    // The count of pages holds only if it was written with the last change.
+    // The number of pages holds only if it was written with the last change.
     let pages = if number(24) == number(92) { u64::from(number(28)) } else { 0 };
-    Ok((pages * page_bytes).saturating_sub(length))
+    let expected = pages * page_bytes;
+    Ok((length < expected).then_some(Cut { length, whole_pages: length - length % page_bytes, expected }))
 }
 
 /// Read-only. A folder that cannot be written has no place for SQLite's lock and journal files, so there the file is taken as immutable.
-fn connect(path: &Path) -> rusqlite::Result<Connection> {
+///
+/// `cut`: the file is known to be too short, and what is there is read nevertheless.
+fn connect(path: &Path, cut: bool) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
     let open = |options: &str| {
         let connection = Connection::open_with_flags(format!("file:{}?mode=ro{options}", uri_path(path)), flags)?;
+        if cut {
+            // SQLite's own way around its refusal of short files; nothing is written, the file is open for reading only.
+            connection.execute_batch("PRAGMA writable_schema = ON")?;
+        }
         // Nothing in the file's schema may call functions; a damaged page is an error, not a guess.
         connection.execute_batch("PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON;")?;
         connection.query_row("SELECT count(*) FROM sqlite_master", [], |_| Ok(()))?;
@@ -245,9 +269,9 @@ fn count_by_index(connection: &Connection, topics: &mut BTreeMap<i64, Topic>) ->
 /// The inner result is what stopped it.
 fn copy_order(connection: &Connection, table: &str) -> rusqlite::Result<rusqlite::Result<()>> {
     connection.execute_batch(&format!(
-        "CREATE TABLE {table} (timestamp INTEGER, id INTEGER, topic_id INTEGER, PRIMARY KEY (timestamp, id)) WITHOUT ROWID; BEGIN"
+        "CREATE TABLE {table} (timestamp INTEGER, id INTEGER, topic_id INTEGER, PRIMARY KEY (timestamp, id)) WITHOUT ROWID"
     ))?;
-    let copied = (|| {
+    let copy = || {
         let mut insert = connection.prepare(&format!("INSERT INTO {table} VALUES (?1, ?2, ?3)"))?;
         let mut select = connection.prepare("SELECT timestamp, id, topic_id FROM messages ORDER BY id")?;
         let mut rows = select.query([])?;
@@ -255,9 +279,8 @@ fn copy_order(connection: &Connection, table: &str) -> rusqlite::Result<rusqlite
             insert.execute(params![row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?])?;
         }
         Ok(())
-    })();
-    connection.execute_batch("COMMIT")?;
-    Ok(copied)
+    };
+    Ok(copy())
 }
 
 /// Sets the topics' counts and returns the first and last time.

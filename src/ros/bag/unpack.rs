@@ -1,4 +1,4 @@
-//! rosbag2's zstd compression, of whole files and of single messages.
+//! rosbag2's zstd compression, of whole files and of single messages, and other temporary copies.
 
 use super::report::BagError;
 use std::fs::File;
@@ -18,7 +18,7 @@ const COPY_BYTES: usize = 1 << 20;
 pub(super) fn unpack_file(path: &Path) -> Result<(NamedTempFile, Option<String>), BagError> {
     let fail = |source| BagError::Io { path: path.to_owned(), source };
     let mut decoder = File::open(path).and_then(zstd::stream::read::Decoder::new).map_err(fail)?;
-    let mut unpacked = tempfile::Builder::new().prefix("lidar_ptq-bag-").tempfile().map_err(fail)?;
+    let mut unpacked = temporary_file().map_err(fail)?;
     let mut buffer = vec![0; COPY_BYTES];
     let damage = loop {
         match decoder.read(&mut buffer) {
@@ -30,6 +30,17 @@ pub(super) fn unpack_file(path: &Path) -> Result<(NamedTempFile, Option<String>)
     };
     unpacked.flush().map_err(fail)?;
     Ok((unpacked, damage))
+}
+
+/// A temporary copy (in `TMPDIR`) of the first `length` bytes.
+pub(super) fn copy_start(path: &Path, length: u64) -> io::Result<NamedTempFile> {
+    let mut copy = temporary_file()?;
+    io::copy(&mut File::open(path)?.take(length), &mut copy)?;
+    Ok(copy)
+}
+
+fn temporary_file() -> io::Result<NamedTempFile> {
+    tempfile::Builder::new().prefix("lidar_ptq-bag-").tempfile()
 }
 
 /// The CDR bytes of a message that may be a zstd frame.

@@ -115,7 +115,9 @@ mod tests {
         [&prefix[HEADER_BYTES as usize..], records].concat()
     }
 
-    fn read(content: &[u8], cut: bool) -> (Vec<(u8, Vec<u8>)>, Result<(), String>) {
+    type OwnedRecords = Vec<(u8, Vec<u8>)>;
+
+    fn read(content: &[u8], cut: bool) -> (OwnedRecords, Result<(), String>) {
         let mut records = Vec::new();
         let result = read_chunk(content, cut, |op, data| records.push((op, data.to_vec())));
         (records, result)

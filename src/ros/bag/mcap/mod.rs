@@ -159,7 +159,7 @@ impl McapFile {
         };
         let mut place = 0;
         let mut unknown = Vec::new();
-        let record = |opcode: u8, content: &[u8]| {
+        let mut record = |opcode: u8, content: &[u8]| {
             place += 1;
             // Descriptions that do not fit have been reported when the file was opened, unless its summary lacks them.
             let _ = self.channels.describe(opcode, content);
@@ -174,10 +174,7 @@ impl McapFile {
         };
         let result = match segment.kind {
             SegmentKind::Run => {
-                Records(&content).for_each({
-                    let mut record = record;
-                    move |(opcode, content)| record(opcode, content)
-                });
+                Records(&content).for_each(|(opcode, content)| record(opcode, content));
                 Ok(())
             }
             SegmentKind::Chunk => read_chunk(&content, false, record),
