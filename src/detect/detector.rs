@@ -77,7 +77,11 @@ impl Detector {
     ///
     /// # Errors
     /// As [`Detector::detect`].
-    pub fn detect_inspecting(&mut self, points: ArrayView2<'_, f32>, inspect: &mut dyn FnMut(&HeadMaps)) -> Result<Detections, DetectError> {
+    pub fn detect_inspecting(
+        &mut self,
+        points: ArrayView2<'_, f32>,
+        inspect: &mut dyn FnMut(&HeadMaps),
+    ) -> Result<Detections, DetectError> {
         let mut watch = Stopwatch(Instant::now());
         let pillars = self.pillarizer.pillarize(points)?;
         let voxelize = watch.lap();

@@ -35,9 +35,11 @@ impl<const N: usize> fmt::Display for Table<N> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let widths: [usize; N] = std::array::from_fn(|c| self.rows.iter().map(|r| r[c].chars().count()).max().unwrap_or(0));
         for row in &self.rows {
-            let cells = row.iter().zip(widths).enumerate().map(|(column, (cell, width))| {
-                if column < self.left { format!("{cell:<width$}") } else { format!("{cell:>width$}") }
-            });
+            let cells = row
+                .iter()
+                .zip(widths)
+                .enumerate()
+                .map(|(column, (cell, width))| if column < self.left { format!("{cell:<width$}") } else { format!("{cell:>width$}") });
             writeln!(f, "{}", cells.collect::<Vec<_>>().join("  ").trim_end())?;
         }
         Ok(())

@@ -76,9 +76,24 @@ pub struct Inputs {
 }
 
 enum Recording {
-    Bag { path: PathBuf, reader: Box<BagReader>, topic: String },
-    Files { folder: PathBuf, files: VecDeque<PathBuf>, index: usize },
+    /// `latched`: static transforms recorded before the time from which the bag is read.
+    Bag {
+        path: PathBuf,
+        reader: Box<BagReader>,
+        topic: String,
+        latched: VecDeque<RawMessage>,
+    },
+    Files {
+        folder: PathBuf,
+        files: VecDeque<PathBuf>,
+        index: usize,
+    },
 }
+
+/// Transforms that hold from the moment of their recording on.
+const STATIC_TRANSFORMS: &str = "/tf_static";
+/// A robot has some tens of them; this bounds the memory that a strange bag can take.
+const MAX_LATCHED: usize = 10_000;
 
 /// Seconds between clouds of a folder whose names hold no time.
 const FILE_PERIOD_S: f64 = 0.1;
@@ -97,9 +112,7 @@ impl Inputs {
     pub fn expected_frames(&self) -> u64 {
         let frames = |r: &Recording| match r {
             Recording::Files { files, .. } => files.len() as u64,
-            Recording::Bag { reader, topic, .. } => {
-                reader.topics().iter().find(|t| *t.name == **topic).map_or(0, |t| t.count)
-            }
+            Recording::Bag { reader, topic, .. } => reader.topics().iter().find(|t| *t.name == **topic).map_or(0, |t| t.count),
         };
         self.recordings.iter().map(frames).sum()
     }
@@ -156,7 +169,10 @@ impl Iterator for Inputs {
                 return Some(Event::Start { source: path.display().to_string() });
             }
             let event = match recording {
-                Recording::Bag { reader, path, topic } => Self::next_of_bag(reader, path, topic, &self.wanted),
+                Recording::Bag { reader, path, topic, latched } => match latched.pop_front() {
+                    Some(message) => Some(Event::Motion(message)),
+                    None => Self::next_of_bag(reader, path, topic, &self.wanted),
+                },
                 Recording::Files { files, index, .. } => Self::next_of_files(files, index, self.options.columns.as_deref()),
             };
             if event.is_some() {
@@ -214,17 +230,21 @@ fn open_bag(path: &Path, mut reader: BagReader, options: &InputOptions) -> Resul
         }
         (None, _) => return Err(InputError::SeveralCloudTopics { path, topics: clouds.join(", ") }),
     };
+    let mut latched = VecDeque::new();
     let motion = [TFMessage::TYPE, Odometry::TYPE].into_iter().flat_map(of_type);
     let mut selection = Selection::topics(motion.chain([topic.clone()]));
     if let Some((first, _)) = reader.time_range() {
         let at = |seconds: f64| Stamp(first.0.saturating_add(Stamp::from_secs_f64(seconds).0));
         if options.from_s > 0.0 {
-            selection = selection.from(at(options.from_s));
+            let from = at(options.from_s);
+            reader.select(Selection::topics([STATIC_TRANSFORMS]).until(from));
+            latched.extend(reader.by_ref().take(MAX_LATCHED));
+            selection = selection.from(from);
         }
         if let Some(until) = options.until_s {
             selection = selection.until(at(until));
         }
     }
     reader.select(selection);
-    Ok(Recording::Bag { path, reader: Box::new(reader), topic })
+    Ok(Recording::Bag { path, reader: Box::new(reader), topic, latched })
 }

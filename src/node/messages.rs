@@ -1,7 +1,7 @@
 //! Detections as the messages that rviz and Foxglove show.
 
 use crate::detect::Detection;
-use crate::geometry::Box3;
+use crate::geometry::{self, Box3};
 use crate::ros::msg::geometry_msgs::{Point, Pose, PoseWithCovariance, Quaternion, Vector3};
 use crate::ros::msg::std_msgs::{ColorRGBA, Header};
 use crate::ros::msg::vision_msgs::{BoundingBox3D, Detection3D, Detection3DArray, ObjectHypothesis, ObjectHypothesisWithPose};
@@ -61,7 +61,11 @@ pub fn marker_array(stamp: Stamp, frame_id: &str, boxes: &[Detection], classes: 
         let name = class_name(classes, d.label);
         let [r, g, b] = crate::eval::class_color(&name, d.label).map(|c| f32::from(c) / 255.0);
         let color = |a: f32| ColorRGBA { r, g, b, a };
-        markers.push(Marker { pose: pose(&d.bbox), scale: vector(d.bbox.size), ..marker(Marker::CUBE, name.clone(), id, color(style.alpha)) });
+        markers.push(Marker {
+            pose: pose(&d.bbox),
+            scale: vector(d.bbox.size),
+            ..marker(Marker::CUBE, name.clone(), id, color(style.alpha))
+        });
 
         let mut above = pose(&d.bbox);
         above.position.z += f64::from(d.bbox.size[2]) / 2.0 + 0.5;
@@ -93,8 +97,7 @@ fn class_name(classes: &[String], label: usize) -> String {
 }
 
 fn pose(b: &Box3) -> Pose {
-    let (sin, cos) = (f64::from(b.yaw) / 2.0).sin_cos();
-    Pose { position: point(b.center), orientation: Quaternion { x: 0.0, y: 0.0, z: sin, w: cos } }
+    Pose::from(&geometry::Pose::from_yaw(b.center.map(f64::from), f64::from(b.yaw)))
 }
 
 fn point([x, y, z]: [f32; 3]) -> Point {

@@ -3,7 +3,6 @@
 use crate::geometry::Pose;
 use crate::ros::bag::RawMessage;
 use crate::ros::msg::RosMessage;
-use crate::ros::msg::geometry_msgs::{Point, Quaternion, Vector3};
 use crate::ros::msg::nav_msgs::Odometry;
 use crate::ros::msg::tf2_msgs::TFMessage;
 use crate::sensor::{EgoMotion, FixedFrame, MotionError, PoseTrack, Stamp, TransformBuffer};
@@ -22,7 +21,10 @@ pub enum MotionSource {
     Transforms(String),
     /// Odometry of this body frame. `mounted` tells whether the sensor's place on the body is known; without it the sensor
     /// is taken to stand at the body's origin.
-    Odometry { body: String, mounted: bool },
+    Odometry {
+        body: String,
+        mounted: bool,
+    },
     None,
 }
 
@@ -69,9 +71,8 @@ impl MotionTracker {
         let mut first_error = Ok(());
         for t in decoded.transforms {
             let (parent, child) = (&t.header.frame_id, &t.child_frame_id);
-            let added = pose(&t.transform.translation, &t.transform.rotation)
-                .ok_or_else(|| format!("transform {parent} <- {child} is no rigid transform"))
-                .and_then(|pose| {
+            let added =
+                t.transform.to_pose().ok_or_else(|| format!("transform {parent} <- {child} is no rigid transform")).and_then(|pose| {
                     let inserted = if is_static {
                         self.transforms.insert_static(parent, child, pose)
                     } else {
@@ -86,8 +87,7 @@ impl MotionTracker {
 
     fn on_odometry(&mut self, message: &RawMessage) -> Result<(), String> {
         let odometry = Odometry::decode(&message.data).map_err(|e| e.to_string())?;
-        let Point { x, y, z } = odometry.pose.pose.position;
-        let pose = pose(&Vector3 { x, y, z }, &odometry.pose.pose.orientation).ok_or("pose is no rigid transform")?;
+        let pose = odometry.pose.pose.to_pose().ok_or("pose is no rigid transform")?;
         let body = odometry.child_frame_id;
         // Two sources of odometry would be mixed into nonsense; the first one stays.
         let (known, track) = self.odometry.get_or_insert_with(|| (body.clone(), PoseTrack::new(HISTORY_S, EXTRAPOLATION_S)));
@@ -126,8 +126,4 @@ impl EgoMotion for MotionTracker {
             MotionSource::None => Err(MotionError::NoSource),
         }
     }
-}
-
-fn pose(t: &Vector3, r: &Quaternion) -> Option<Pose> {
-    Pose::from_parts([t.x, t.y, t.z], [r.x, r.y, r.z, r.w])
 }

@@ -118,9 +118,12 @@ fn process(
         }
     };
     let times = frame.detections.times;
-    for (stage, time) in
-        [(Stage::Sweep, frame.sweep_time), (Stage::Voxelize, times.voxelize), (Stage::Network, times.network), (Stage::Decode, times.decode)]
-    {
+    for (stage, time) in [
+        (Stage::Sweep, frame.sweep_time),
+        (Stage::Voxelize, times.voxelize),
+        (Stage::Network, times.network),
+        (Stage::Decode, times.decode),
+    ] {
         summary.add_time(stage, time);
     }
     summary.points += frame.cloud.len() as u64;
@@ -161,7 +164,9 @@ fn note(input: &OpenFrame, frame: &Frame, perception: &Perception, summary: &mut
             MotionSource::Transforms(fixed) => summary.note(format!("ego motion from transforms through `{fixed}`")),
             MotionSource::Odometry { body, mounted: true } => summary.note(format!("ego motion from odometry of `{body}`")),
             MotionSource::Odometry { body, mounted: false } => {
-                summary.note(format!("ego motion from odometry of `{body}`, the lidar taken to stand at its origin: /tf_static does not say where"));
+                summary.note(format!(
+                    "ego motion from odometry of `{body}`, the lidar taken to stand at its origin: /tf_static does not say where"
+                ));
             }
             MotionSource::None => summary.note("no ego motion: no usable /tf, no odometry"),
         }

@@ -294,8 +294,7 @@ impl FrameSink for DumpSink {
         let Some(maps) = record.maps else { return Ok(()) };
         for (role, map) in maps.iter() {
             let Some((_, node)) = self.names.iter().find(|(r, _)| r == role) else { continue };
-            let channels_first: Array4<f32> =
-                map.view().permuted_axes([2, 0, 1]).insert_axis(Axis(0)).as_standard_layout().into_owned();
+            let channels_first: Array4<f32> = map.view().permuted_axes([2, 0, 1]).insert_axis(Axis(0)).as_standard_layout().into_owned();
             let name = if self.several { format!("{:06}/{node}", record.index) } else { node.clone() };
             self.writer.add_array(name, &channels_first).with_context(|| self.path.display().to_string())?;
         }

@@ -79,15 +79,7 @@ impl Canvas {
 
     /// Blends `color` over every pixel whose centre is nearer than `reach` to the shape. `distance` is that of a point to
     /// the shape; `low` and `high` bound the shape. The rim is one pixel wide.
-    fn cover(
-        &mut self,
-        low: [f32; 2],
-        high: [f32; 2],
-        reach: f32,
-        color: Color,
-        opacity: f32,
-        distance: impl Fn([f32; 2]) -> f32,
-    ) {
+    fn cover(&mut self, low: [f32; 2], high: [f32; 2], reach: f32, color: Color, opacity: f32, distance: impl Fn([f32; 2]) -> f32) {
         if !low.iter().chain(&high).all(|v| v.is_finite()) {
             return;
         }
