@@ -113,14 +113,12 @@ fn databases() {
         seed("bag_sqlite", name, &[&fixture(&format!("ros/rosbag2/{name}/{name}.db3"))]);
     }
     seed("bag_sqlite", "sqlite3_file", &[&fixture("ros/rosbag2/sqlite3_file/sqlite3_file.db3.zstd")]);
-    // Small pages make small files. More rows than are fetched at once take more of them.
+    // Small pages make small files.
     seed("bag_sqlite", "index", &[&database(5, true)]);
     seed("bag_sqlite", "no_index", &[&database(5, false)]);
-    let many = database(600, true);
-    seed("bag_sqlite", "many", &[&many]);
-    // Rows 512 and 514 of the index get the times 0 and -1: whoever takes the last row of a page for the latest starts over.
+    // More rows than are fetched at once. In the index, row 512 gets the time 0: the first page ends where it began.
     let row = |time: [u8; 2], id: u16| [&[3, 2, 2][..], &time, &id.to_be_bytes()].concat();
-    let turned_back = replace(&replace(&many, &row([1, 255], 512), &row([0, 0], 512)), &row([2, 1], 514), &row([255, 255], 514));
+    let turned_back = replace(&database(600, true), &row([1, 255], 512), &row([0, 0], 512));
     seed("bag_sqlite", "turned_back", &[&turned_back]);
 }
 
