@@ -3,6 +3,7 @@
 mod detect;
 mod import;
 mod info;
+mod train;
 
 use clap::{Parser, Subcommand};
 use std::io::{ErrorKind, Write};
@@ -25,6 +26,7 @@ enum Command {
     Import(import::Args),
     Detect(detect::Args),
     Info(info::Args),
+    Train(train::Args),
 }
 
 fn main() -> ExitCode {
@@ -35,6 +37,7 @@ fn main() -> ExitCode {
         Command::Import(args) => import::run(&args),
         Command::Detect(args) => detect::run(&args),
         Command::Info(args) => info::run(&args),
+        Command::Train(args) => train::run(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
