@@ -3,11 +3,11 @@
 use super::SimConfig;
 use super::bodies::{self, ObjectClass};
 use super::lidar::{self, SensorMotion, Target};
-use super::random::{Rng, mix};
 use super::solid::{Mat3, Part, Vec3};
 use super::town::{Town, Vec2};
 use super::traffic::Traffic;
 use crate::geometry::{Box3, Pose, wrap_angle};
+use crate::random::{Rng, mix};
 use crate::sensor::{PointCloud, Stamp};
 use nalgebra::{Isometry3, Translation3, UnitQuaternion};
 use ndarray::Array2;

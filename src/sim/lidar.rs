@@ -3,9 +3,9 @@
 //! All rays of a revolution start at (nearly) one point, so instead of searching a tree for each ray, each part of the scene
 //! is put into the columns and rings that its bounds cover, nearest first, and a column is a small depth buffer.
 
-use super::random::{mix, normal, unit};
 use super::solid::{Mat3, Part, Surface, Vec3};
 use super::town::{Footprint, Ground, Vec2};
+use crate::random::{mix, normal, unit};
 use rayon::prelude::*;
 use std::f32::consts::{PI, TAU};
 
@@ -326,7 +326,7 @@ fn wrap(angle: f32) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sim::random::Rng;
+    use crate::random::Rng;
 
     const HEIGHT: f32 = 1.84;
 

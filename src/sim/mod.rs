@@ -15,7 +15,6 @@
 mod bodies;
 mod frame;
 mod lidar;
-mod random;
 mod solid;
 mod town;
 mod traffic;

@@ -11,7 +11,6 @@ use crate::random::Rng;
 use ndarray::{Array2, ArrayD, ArrayView4, Ix4};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -3,6 +3,7 @@
 mod detect;
 mod import;
 mod info;
+mod sim;
 mod train;
 
 use clap::{Parser, Subcommand};
@@ -26,6 +27,7 @@ enum Command {
     Import(import::Args),
     Detect(detect::Args),
     Info(info::Args),
+    Sim(sim::Args),
     Train(train::Args),
 }
 
@@ -37,6 +39,7 @@ fn main() -> ExitCode {
         Command::Import(args) => import::run(&args),
         Command::Detect(args) => detect::run(&args),
         Command::Info(args) => info::run(&args),
+        Command::Sim(args) => sim::run(&args),
         Command::Train(args) => train::run(&args),
     };
     match done {

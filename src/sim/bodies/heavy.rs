@@ -2,7 +2,7 @@
 
 use super::road::paint;
 use super::{Body, ObjectClass};
-use crate::sim::random::Rng;
+use crate::random::Rng;
 use crate::sim::solid::{Part, Surface, Vec3};
 
 /// Wheels on both sides at each of `axles`.

@@ -95,7 +95,7 @@ impl Body {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sim::random::Rng;
+    use crate::random::Rng;
 
     type Maker = fn(&mut Rng) -> Body;
 

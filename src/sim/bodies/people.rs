@@ -1,7 +1,7 @@
 //! People on foot and on two wheels.
 
 use super::{Body, ObjectClass};
-use crate::sim::random::Rng;
+use crate::random::Rng;
 use crate::sim::solid::{Part, Surface, Vec3};
 
 /// What a person looks like.

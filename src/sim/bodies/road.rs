@@ -2,7 +2,7 @@
 
 use super::people::{Person, rider};
 use super::{Body, ObjectClass};
-use crate::sim::random::Rng;
+use crate::random::Rng;
 use crate::sim::solid::{Part, Surface, Vec3};
 
 /// Reflectance of car paint at 905 nm: black and dark blue absorb, white and silver do not.

@@ -1,7 +1,7 @@
 //! Barriers and traffic cones.
 
 use super::{Body, ObjectClass};
-use crate::sim::random::Rng;
+use crate::random::Rng;
 use crate::sim::solid::{Part, Surface, Vec3, turn_about_z};
 use std::f32::consts::FRAC_PI_2;
 

@@ -1,7 +1,7 @@
 //! The ground: gentle hills, a kerb's height between road and pavement, and what it is paved with.
 
 use super::path::Vec2;
-use crate::sim::random::Rng;
+use crate::random::Rng;
 use crate::sim::solid::Vec3;
 
 /// What the ground is made of at a place.

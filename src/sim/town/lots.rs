@@ -5,8 +5,8 @@ use super::path::{Vec2, left_of};
 use super::roads::Street;
 use super::streetside::{person, worker};
 use super::{Paving, Site, Style, props};
+use crate::random::Rng;
 use crate::sim::bodies;
-use crate::sim::random::Rng;
 use std::f32::consts::{PI, TAU};
 
 #[derive(Clone, Copy)]

@@ -8,8 +8,8 @@ mod roads;
 mod streetside;
 
 use super::bodies::Body;
-use super::random::Rng;
 use super::solid::{Part, Vec3};
+use crate::random::Rng;
 use ground::Rectangle;
 
 pub(crate) use ground::{Ground, Paving, Rectangle as Footprint};

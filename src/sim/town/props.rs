@@ -1,7 +1,7 @@
 //! Things without a label: buildings, plants, fences, poles and other street furniture. Each stands on the ground at the
 //! origin, x along the street or the front.
 
-use crate::sim::random::Rng;
+use crate::random::Rng;
 use crate::sim::solid::{Part, Surface, Vec3};
 
 /// How far foundations reach below the ground, so that no gap shows on a slope.

@@ -2,7 +2,7 @@
 //! junction, and the pavements and crossings that people use.
 
 use super::path::{Path, Vec2, left_of};
-use crate::sim::random::Rng;
+use crate::random::Rng;
 
 /// A street from junction `ends[0]` to `ends[1]`. "Left" and "right" are those of somebody who goes that way.
 pub(crate) struct Street {

@@ -3,8 +3,8 @@
 use super::path::{Vec2, left_of};
 use super::roads::Street;
 use super::{Site, Style, props};
+use crate::random::Rng;
 use crate::sim::bodies::{self, Body, Gait, Person};
-use crate::sim::random::Rng;
 use std::f32::consts::{PI, TAU};
 
 /// A place beside a street.

@@ -7,9 +7,9 @@ mod drive;
 mod walk;
 
 use super::bodies::{self, Body, Gait};
-use super::random::Rng;
 use super::town::{Footprint, Town, Vec2};
 use crate::geometry::Pose;
+use crate::random::Rng;
 use drive::Driver;
 use nalgebra::{Isometry3, Translation3, UnitQuaternion};
 use walk::Walker;
