@@ -103,7 +103,7 @@ impl Style {
             weight(0.14),
             weight(0.26),
             weight(0.07),
-            weight(0.09),
+            weight(0.13),
             weight(0.12),
         ];
         Self {

@@ -157,7 +157,6 @@ impl Traffic {
 
     fn driver(&mut self, town: &Town, actor: usize, towed: Option<usize>, lane: usize, s: f32) -> Driver {
         let [length, width, _] = self.actors[actor].body.size;
-        let tractor_length = length;
         let class = self.actors[actor].body.class;
         let rng = &mut self.rng;
         // Where the axles are, as shares of the length from the front.
@@ -179,10 +178,10 @@ impl Traffic {
             _ => rng.around(1.0, 0.12),
         };
         let trailer = towed.map(|actor| {
-            let length = self.actors[actor].body.size[0];
+            let pulled = self.actors[actor].body.size[0];
             // Its front end is behind the tractor's box, with room for its corners in a turn.
-            let ahead = -(1.0 - rear_axle) * tractor_length - 0.5;
-            Towed { actor, drawbar: 0.74 * length - ahead, ahead, back: 0.26 * length }
+            let ahead = -(1.0 - rear_axle) * length - 0.5;
+            Towed { actor, drawbar: 0.74 * pulled - ahead, ahead, back: 0.26 * pulled }
         });
         Driver {
             actor,
@@ -246,17 +245,20 @@ impl Traffic {
             driver.s = s;
             self.leave_lanes(&town.roads, i);
         }
-        // Whoever keeps the lidar's own car from going on gives way to it in the end.
         if i == 0 && (self.drivers[0].stuck > 4.0 || self.drivers[0].waiting > 15.0) {
-            if let Some(who) = blocker.or(leader) {
-                if let Some(other) = self.drivers.iter_mut().find(|d| d.actor == who || d.trailer.as_ref().is_some_and(|t| t.actor == who))
-                {
-                    other.stuck = 2.0 * PATIENCE;
-                }
-                if let Some(walker) = self.walkers.iter_mut().find(|w| w.actor == who) {
-                    walker.give_up();
-                }
-            }
+            self.clear_the_way(blocker.or(leader));
+        }
+    }
+
+    /// Whoever keeps the lidar's own car from going on gives way to it in the end.
+    fn clear_the_way(&mut self, who: Option<usize>) {
+        let Some(who) = who else { return };
+        let is = |d: &&mut Driver| d.actor == who || d.trailer.as_ref().is_some_and(|t| t.actor == who);
+        if let Some(other) = self.drivers.iter_mut().skip(1).find(is) {
+            other.stuck = 2.0 * PATIENCE;
+        }
+        if let Some(walker) = self.walkers.iter_mut().find(|w| w.actor == who) {
+            walker.give_up();
         }
     }
 
@@ -393,8 +395,10 @@ impl Traffic {
         let waiting = self.drivers[i].waiting;
         let first = |d: &Driver| d.waiting > waiting + COURTESY || (d.waiting > COURTESY && waiting == 0.0);
         let taken = self.claims.iter().any(|c| conflict(c.driver, c.lane));
-        let outranked = self.drivers.iter().enumerate().any(|(k, d)| first(d) && d.wish.is_some_and(|wish| conflict(k, wish)));
-        !taken && !outranked
+        // A drive that waits shows little: the lidar's own car need not queue as long as the others.
+        let ego = |k: usize| k == 0 && self.drivers[0].waiting > COURTESY;
+        let outranked = self.drivers.iter().enumerate().any(|(k, d)| (ego(k) || first(d)) && d.wish.is_some_and(|wish| conflict(k, wish)));
+        !taken && (!outranked || ego(i))
     }
 
     /// How much of a lane's beginning is free.
