@@ -215,3 +215,94 @@ impl Iterator for Simulation {
         (remaining, Some(remaining))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sim::LidarModel;
+    use std::collections::HashMap;
+
+    fn drive(seed: u64, seconds: f64) -> Simulation {
+        Simulation::new(&SimConfig { seed, seconds, ..SimConfig::default() })
+    }
+
+    #[test]
+    fn threads_do_not_matter() {
+        let run = |threads: usize| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| drive(5, 0.3).map(|f| (f.cloud, f.truth)).collect::<Vec<_>>())
+        };
+        let (one, two) = (run(1), run(2));
+        assert_eq!(one.len(), 6);
+        assert!(one == two);
+        assert!(one[0].0.data != drive(6, 0.05).next().unwrap().cloud.data);
+    }
+
+    #[test]
+    fn velocity_is_the_change_of_position_over_ground() {
+        let mut before: HashMap<u32, [f64; 3]> = HashMap::new();
+        let mut moving = 0;
+        for frame in drive(2, 3.0) {
+            let odom_from_lidar = frame.odom_from_base.compose(&frame.base_from_lidar);
+            let mut now = HashMap::new();
+            for t in &frame.truth {
+                let at = odom_from_lidar.apply(t.bbox.center.map(f64::from));
+                if let Some(last) = before.get(&t.track) {
+                    let step = nalgebra::Vector3::from([0, 1, 2].map(|i| (at[i] - last[i]) * 20.0));
+                    let seen = odom_from_lidar.0.rotation.inverse() * nalgebra::Vector3::new(step.x, step.y, 0.0);
+                    let error = (seen.x as f32 - t.bbox.velocity[0]).hypot(seen.y as f32 - t.bbox.velocity[1]);
+                    // Town coordinates are single precision: 0.03 mm at 400 m, 20 times a second.
+                    assert!(error < 0.01, "{:?}: {error}", t.class);
+                    moving += usize::from(seen.norm() > 0.5);
+                }
+                now.insert(t.track, at);
+            }
+            before = now;
+        }
+        assert!(moving > 200, "{moving}");
+    }
+
+    #[test]
+    fn an_objects_points_are_in_its_box() {
+        for seed in [1, 4] {
+            for frame in drive(seed, 1.0).step_by(10) {
+                let points: Vec<[f32; 3]> = frame.cloud.data.outer_iter().map(|r| [r[0], r[1], r[2]]).collect();
+                for t in frame.truth.iter().filter(|t| t.num_lidar_points > 0) {
+                    // Range noise, and the tilt between the lidar and the ground that the box stands on.
+                    let tilt = 0.04 * t.bbox.size[0].max(t.bbox.size[2]);
+                    let grown = Box3 { size: t.bbox.size.map(|s| s + 2.0 * (0.09 + 0.5 * tilt)), ..t.bbox };
+                    let inside = points.iter().filter(|&&p| grown.contains(p)).count() as u32;
+                    assert!(inside >= t.num_lidar_points, "{:?} {:?}: {inside} of {}", t.class, t.bbox, t.num_lidar_points);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_class_is_met() {
+        let mut met: HashMap<ObjectClass, u32> = HashMap::new();
+        let frames: u32 = (0..8)
+            .map(|seed| {
+                let frames: Vec<SimFrame> = drive(seed, 0.05).collect();
+                frames.iter().flat_map(|f| &f.truth).filter(|t| t.num_lidar_points > 0).for_each(|t| *met.entry(t.class).or_default() += 1);
+                frames.len() as u32
+            })
+            .sum();
+        for class in ObjectClass::ALL {
+            let share = f64::from(*met.get(&class).unwrap_or(&0)) / f64::from(frames);
+            assert!(share > 0.12, "{class:?}: {share} per frame");
+        }
+    }
+
+    #[test]
+    fn the_denser_sensor_gives_ten_larger_frames_a_second() {
+        let config = SimConfig { seed: 3, seconds: 0.2, lidar: LidarModel::Beams64, distortion: true, ..SimConfig::default() };
+        let frames: Vec<SimFrame> = Simulation::new(&config).collect();
+        assert_eq!(frames.len(), 2);
+        assert!((frames[1].stamp.seconds_since(frames[0].stamp) - 0.1).abs() < 1e-9);
+        let cloud = &frames[1].cloud;
+        assert!(cloud.len() > 80_000, "{}", cloud.len());
+        let times = cloud.column("time").unwrap();
+        assert!(times.iter().all(|&t| (-0.1..=0.0).contains(&t)) && times[0] < -0.09);
+    }
+}

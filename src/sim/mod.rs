@@ -3,6 +3,9 @@
 //! A [`Simulation`] is an iterator of [`SimFrame`]s. A seed and a town number decide everything: the street plan, what
 //! stands along it, who drives and walks where, and the noise of every ray; the number of threads decides nothing.
 //!
+//! What a real drive has and this one does not: a second return, rain, reflections in windows, beams wider than a line,
+//! lane changes and overtaking, doors and boots that open, and a labelled object that moves during a revolution.
+//!
 //! ```
 //! use lidar_ptq::sim::{SimConfig, Simulation};
 //! let config = SimConfig { seconds: 0.1, ..SimConfig::default() };
@@ -20,7 +23,7 @@ mod town;
 mod traffic;
 
 pub use bodies::ObjectClass;
-pub use frame::{SimFrame, Simulation, TruthBox};
+pub use frame::{SimFrame, Simulation, TRUTH_RANGE, TruthBox};
 pub use lidar::LidarModel;
 
 /// What to simulate.

@@ -131,6 +131,16 @@ impl Part {
         Self { center: position + turn * self.center, rotation: turn * self.rotation, ..*self }
     }
 
+    /// The part of a model of another scale.
+    pub fn scaled(&self, by: f32) -> Self {
+        let solid = match self.solid {
+            Solid::Round { bottom, top } => Solid::Round { bottom: bottom * by, top: top * by },
+            Solid::Prismoid { top_x, top_y } => Solid::Prismoid { top_x: top_x.map(|x| x * by), top_y: top_y * by },
+            unchanged => unchanged,
+        };
+        Self { solid, center: self.center * by, half: self.half * by, ..*self }
+    }
+
     pub fn turned(mut self, yaw: f32) -> Self {
         self.rotation = turn_about_z(yaw) * self.rotation;
         self

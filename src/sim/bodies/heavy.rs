@@ -198,18 +198,6 @@ pub(crate) fn construction_vehicle(rng: &mut Rng) -> Body {
     let scale = rng.around(1.0, 0.13);
     let paint = Surface::matt(rng.range(0.4, 0.65));
     let v = Vec3::new;
-    let metres = |part: Part| Part {
-        center: part.center * scale,
-        half: part.half * scale,
-        solid: match part.solid {
-            crate::sim::solid::Solid::Round { bottom, top } => crate::sim::solid::Solid::Round { bottom: bottom * scale, top: top * scale },
-            crate::sim::solid::Solid::Prismoid { top_x, top_y } => {
-                crate::sim::solid::Solid::Prismoid { top_x: top_x.map(|x| x * scale), top_y: top_y * scale }
-            }
-            other => other,
-        },
-        ..part
-    };
     let parts = match rng.weighted(&[0.5, 0.32, 0.18]) {
         0 => {
             let elbow = v(2.6 + rng.range(-0.3, 0.3), 0.0, rng.range(3.1, 3.9));
@@ -271,5 +259,5 @@ pub(crate) fn construction_vehicle(rng: &mut Rng) -> Body {
             parts
         }
     };
-    Body::new(ObjectClass::ConstructionVehicle, parts.into_iter().map(metres).collect())
+    Body::new(ObjectClass::ConstructionVehicle, parts.into_iter().map(|p| p.scaled(scale)).collect())
 }

@@ -151,7 +151,7 @@ pub(crate) fn bicycle(rng: &mut Rng, ridden: bool) -> Body {
     }
     if ridden {
         let person = Person::draw(rng);
-        parts.extend(rider(&person, [-0.2, 1.0], [front - 0.18, 1.05], 0.9 * w));
+        parts.extend(rider(&person, [-0.2, 0.93], [front - 0.18, 1.05], 0.9 * w));
     }
     Body::new(ObjectClass::Bicycle, parts)
 }

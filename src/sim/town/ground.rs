@@ -70,7 +70,7 @@ pub(crate) struct GroundHit {
 }
 
 impl Ground {
-    /// Open land from `low` to `high`, with hills of at most 2 % or so.
+    /// Open land from `low` to `high`, with hills whose slope is a few percent at most.
     pub fn new(low: Vec2, high: Vec2, rng: &mut Rng) -> Self {
         let size = high - low;
         let (columns, rows) = ((size.x / CELL) as usize + 1, (size.y / CELL) as usize + 1);
@@ -81,7 +81,7 @@ impl Ground {
                 let wavelength = rng.range(50.0, 260.0);
                 let angle = rng.range(0.0, std::f32::consts::TAU);
                 let wave = std::f32::consts::TAU / wavelength * Vec2::new(angle.cos(), angle.sin());
-                (wave, rng.range(0.0, std::f32::consts::TAU), rng.range(0.2, 1.0) * 0.0016 * wavelength)
+                (wave, rng.range(0.0, std::f32::consts::TAU), rng.range(0.2, 1.0) * 0.0022 * wavelength)
             })
             .collect();
         let hills = (0..hill_rows * hill_columns)

@@ -68,7 +68,7 @@ pub(super) fn build(site: &mut Site, street: &Street, side: usize, style: &Style
         let center = point + (street.frontage(side) + 0.4 + 0.5 * depth) * outward;
         let plot = Plot { area: Rectangle { center, axis, half: Vec2::new(0.5 * width, 0.5 * depth) } };
         if !site.ground.all(&plot.area, |p| p == Paving::Open) {
-            s += 2.0;
+            s += 1.0;
             continue;
         }
         match kind {

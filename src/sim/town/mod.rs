@@ -100,14 +100,14 @@ impl Style {
         let lots = [
             weight(0.34 + 0.2 * center),
             weight(0.2 * (1.0 - center)),
-            weight(0.12),
-            weight(0.10),
-            weight(0.08),
-            weight(0.10),
+            weight(0.14),
+            weight(0.26),
+            weight(0.07),
+            weight(0.13),
             weight(0.12),
         ];
         Self {
-            parked: rng.range(0.4, 0.8),
+            parked: rng.range(0.5, 0.88),
             trees: if rng.chance(0.15) { f32::INFINITY } else { rng.range(8.0, 18.0) },
             tallest: 7.0 + 18.0 * center,
             lots,

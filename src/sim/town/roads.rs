@@ -199,8 +199,8 @@ impl Roads {
                 let path = street.center.beside(offset(side), inner[0], inner[1]);
                 add(path, 0.5 * street.pavement - 0.45, false, [corner(id, 0, side), corner(id, 1, side)], &mut walks);
             }
-            for end in 0..2 {
-                let (point, direction) = street.center.at(inner[end]);
+            for (end, s) in inner.into_iter().enumerate() {
+                let (point, direction) = street.center.at(s);
                 let ends = [0, 1].map(|side| point + offset(side) * left_of(direction));
                 add(Path::through(&ends), 1.0, true, [corner(id, end, 0), corner(id, end, 1)], &mut walks);
             }

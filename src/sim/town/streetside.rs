@@ -40,7 +40,7 @@ pub(super) fn kerbside(site: &mut Site, street: &Street, side: usize, style: &St
         return;
     }
     if street.parking[side] > 0.0 {
-        if !street.closed && rng.chance(0.28) {
+        if !street.closed && rng.chance(0.4) {
             road_works(site, street, side, rng.range(from, to - 16.0), rng);
         }
         park_along(site, street, side, style, rng);

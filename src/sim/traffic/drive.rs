@@ -18,6 +18,8 @@ const HORIZON: f32 = 45.0;
 /// Two curves across a junction nearer than this cannot be used at the same time; long vehicles need more.
 const PASSING_GAP: f32 = 2.9;
 const LONG_EXTRA: f32 = 1.2;
+/// Who has waited at a junction for this much longer than another goes first, seconds.
+const COURTESY: f32 = 2.5;
 /// Seconds after which somebody who is stuck leaves the town.
 const PATIENCE: f32 = 8.0;
 const QUEUE_PATIENCE: f32 = 40.0;
@@ -41,6 +43,8 @@ pub(super) struct Driver {
     /// Seconds since it last moved, and since it was last held up by somebody in its place.
     waiting: f32,
     stuck: f32,
+    /// The way across a junction that it stands before and could take if the others let it.
+    wish: Option<usize>,
 }
 
 /// A trailer: its box, and its measures from the hitch, which is above the tractor's rear axle.
@@ -60,6 +64,11 @@ impl Driver {
     /// Behind the rear axle everything that is pulled.
     fn tail(&self) -> f32 {
         self.trailer.as_ref().map_or(self.back, |t| t.drawbar + t.back)
+    }
+
+    #[cfg(test)]
+    pub fn pulls(&self, tractor: usize, trailer: usize) -> bool {
+        self.actor == tractor && self.trailer.as_ref().is_some_and(|t| t.actor == trailer)
     }
 
     fn is_long(&self) -> bool {
@@ -148,7 +157,6 @@ impl Traffic {
 
     fn driver(&mut self, town: &Town, actor: usize, towed: Option<usize>, lane: usize, s: f32) -> Driver {
         let [length, width, _] = self.actors[actor].body.size;
-        let tractor_length = length;
         let class = self.actors[actor].body.class;
         let rng = &mut self.rng;
         // Where the axles are, as shares of the length from the front.
@@ -170,10 +178,10 @@ impl Traffic {
             _ => rng.around(1.0, 0.12),
         };
         let trailer = towed.map(|actor| {
-            let length = self.actors[actor].body.size[0];
-            // Its front end is right behind the tractor's box.
-            let ahead = -(1.0 - rear_axle) * tractor_length - 0.12;
-            Towed { actor, drawbar: 0.74 * length - ahead, ahead, back: 0.26 * length }
+            let pulled = self.actors[actor].body.size[0];
+            // Its front end is behind the tractor's box, with room for its corners in a turn.
+            let ahead = -(1.0 - rear_axle) * length - 0.5;
+            Towed { actor, drawbar: 0.74 * pulled - ahead, ahead, back: 0.26 * pulled }
         });
         Driver {
             actor,
@@ -188,6 +196,7 @@ impl Traffic {
             trailer,
             waiting: 0.0,
             stuck: 0.0,
+            wish: None,
         }
     }
 
@@ -236,17 +245,20 @@ impl Traffic {
             driver.s = s;
             self.leave_lanes(&town.roads, i);
         }
-        // Whoever keeps the lidar's own car from going on gives way to it in the end.
         if i == 0 && (self.drivers[0].stuck > 4.0 || self.drivers[0].waiting > 15.0) {
-            if let Some(who) = blocker.or(leader) {
-                if let Some(other) = self.drivers.iter_mut().find(|d| d.actor == who || d.trailer.as_ref().is_some_and(|t| t.actor == who))
-                {
-                    other.stuck = 2.0 * PATIENCE;
-                }
-                if let Some(walker) = self.walkers.iter_mut().find(|w| w.actor == who) {
-                    walker.give_up();
-                }
-            }
+            self.clear_the_way(blocker.or(leader));
+        }
+    }
+
+    /// Whoever keeps the lidar's own car from going on gives way to it in the end.
+    fn clear_the_way(&mut self, who: Option<usize>) {
+        let Some(who) = who else { return };
+        let is = |d: &&mut Driver| d.actor == who || d.trailer.as_ref().is_some_and(|t| t.actor == who);
+        if let Some(other) = self.drivers.iter_mut().skip(1).find(is) {
+            other.stuck = 2.0 * PATIENCE;
+        }
+        if let Some(walker) = self.walkers.iter_mut().find(|w| w.actor == who) {
+            walker.give_up();
         }
     }
 
@@ -332,8 +344,9 @@ impl Traffic {
             let (point, direction) = self.drivers[i].at(roads, driver.s + driver.front - radius + distance);
             for &a in &near {
                 let other = &self.actors[a];
-                // People on foot get more room.
-                let room = radius + if matches!(other.body.class, ObjectClass::Pedestrian) { 0.35 } else { 0.0 };
+                // People who walk get more room.
+                let walks = matches!(other.body.class, ObjectClass::Pedestrian) && other.velocity.norm() > 0.1;
+                let room = radius + if walks { 0.35 } else { 0.0 };
                 if other.footprint().distance(point) < room {
                     return Ahead { gap: distance, speed: other.velocity.dot(&direction).max(0.0), who: Some(a) };
                 }
@@ -354,11 +367,13 @@ impl Traffic {
                 let distance = start - front;
                 let to = driver.route.get(k + 1).copied();
                 let asks = distance < 8.0 + driver.speed * driver.speed / (2.0 * BRAKING);
-                if asks && self.may_cross(roads, i, lane, to) {
-                    let long = self.drivers[i].is_long();
-                    self.claims.push(Claim { driver: i, lane, long });
+                let room = asks && to.is_none_or(|to| self.room_on(roads, to) > self.drivers[i].front + self.drivers[i].tail() + 2.5);
+                if room && self.may_cross(roads, i, lane) {
+                    self.claims.push(Claim { driver: i, lane });
+                    self.drivers[i].wish = None;
                     return None;
                 }
+                self.drivers[i].wish = room.then_some(lane);
                 return Some(distance - 0.3 + STANDSTILL);
             }
             start += roads.lanes[lane].path.length();
@@ -369,15 +384,21 @@ impl Traffic {
         None
     }
 
-    fn may_cross(&self, roads: &Roads, i: usize, lane: usize, to: Option<usize>) -> bool {
-        let long = self.drivers[i].is_long();
+    /// Whether nobody who holds a conflicting right, or has waited for one for much longer, is in the way.
+    fn may_cross(&self, roads: &Roads, i: usize, lane: usize) -> bool {
         let from = |l: usize| if let LaneKind::Junction { from, .. } = roads.lanes[l].kind { Some(from) } else { None };
-        let clear = self.claims.iter().all(|c| {
-            let follows = from(c.lane) == from(lane) && !long && !c.long;
-            let needed = PASSING_GAP + if long || c.long { LONG_EXTRA } else { 0.0 };
-            c.driver == i || follows || roads.gap(c.lane, lane) > needed
-        });
-        clear && to.is_none_or(|to| self.room_on(roads, to) > self.drivers[i].front + self.drivers[i].tail() + 2.5)
+        let conflict = |other: usize, other_lane: usize| {
+            let long = self.drivers[i].is_long() || self.drivers[other].is_long();
+            let follows = from(other_lane) == from(lane) && !long;
+            other != i && !follows && roads.gap(other_lane, lane) <= PASSING_GAP + if long { LONG_EXTRA } else { 0.0 }
+        };
+        let waiting = self.drivers[i].waiting;
+        let first = |d: &Driver| d.waiting > waiting + COURTESY || (d.waiting > COURTESY && waiting == 0.0);
+        let taken = self.claims.iter().any(|c| conflict(c.driver, c.lane));
+        // A drive that waits shows little: the lidar's own car need not queue as long as the others.
+        let ego = |k: usize| k == 0 && self.drivers[0].waiting > COURTESY;
+        let outranked = self.drivers.iter().enumerate().any(|(k, d)| (ego(k) || first(d)) && d.wish.is_some_and(|wish| conflict(k, wish)));
+        !taken && (!outranked || ego(i))
     }
 
     /// How much of a lane's beginning is free.
@@ -441,7 +462,7 @@ impl Traffic {
         }
         self.claims.retain(|c| c.driver != i);
         let driver = &mut self.drivers[i];
-        (driver.speed, driver.waiting, driver.stuck) = (0.0, 0.0, 0.0);
+        (driver.speed, driver.waiting, driver.stuck, driver.wish) = (0.0, 0.0, 0.0, None);
     }
 }
 

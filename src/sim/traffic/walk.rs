@@ -6,6 +6,8 @@ use crate::sim::town::{Footprint, Town, Vec2, left_of};
 
 /// Somebody who cannot go on for this long turns round, seconds.
 const PATIENCE: f32 = 1.5;
+/// Somebody who is stuck for this long leaves the town and comes in again elsewhere, seconds.
+const DESPAIR: f32 = 6.0;
 /// A street is crossed while nothing that moves is nearer than this, metres.
 const CLEAR_ROAD: f32 = 16.0;
 /// Sideways speed when making way, m/s.
@@ -22,13 +24,15 @@ pub(super) struct Walker {
     lateral: f32,
     aim: f32,
     walked: f32,
+    /// Seconds since it last went on, counted anew when it turns round, and in all.
     blocked: f32,
+    stuck: f32,
 }
 
 impl Walker {
-    /// Turns back at the next opportunity.
+    /// Leaves the town as soon as it cannot go on.
     pub fn give_up(&mut self) {
-        self.blocked = PATIENCE;
+        self.stuck = DESPAIR;
     }
 }
 
@@ -39,8 +43,19 @@ impl Traffic {
         let lateral = self.rng.range(-room, room);
         let forward = self.rng.chance(0.5);
         let speed = self.rng.around(1.35, 0.25) * if self.rng.chance(0.04) { 2.0 } else { 1.0 };
-        let walker =
-            Walker { actor: 0, walk, s, forward, speed, lateral, aim: lateral, walked: self.rng.range(0.0, 9.0), blocked: 0.0, person };
+        let walker = Walker {
+            actor: 0,
+            walk,
+            s,
+            forward,
+            speed,
+            lateral,
+            aim: lateral,
+            walked: self.rng.range(0.0, 9.0),
+            blocked: 0.0,
+            stuck: 0.0,
+            person,
+        };
         let (position, yaw) = pose(town, &walker, s, lateral);
         let body = bodies::pedestrian(&walker.person, gait(walker.walked, walker.person.stride));
         let place =
@@ -87,7 +102,7 @@ impl Traffic {
         }
         walker.lateral = lateral;
         walker.walked += walker.speed * dt;
-        walker.blocked = 0.0;
+        (walker.blocked, walker.stuck) = (0.0, 0.0);
         let parts = bodies::pedestrian(&walker.person, gait(walker.walked, walker.person.stride)).parts;
         self.actors[actor].body.parts = parts;
         self.move_to(town, actor, position, yaw, dt);
@@ -99,6 +114,7 @@ impl Traffic {
         let actor = &mut self.actors[walker.actor];
         actor.velocity = Vec2::zeros();
         actor.body.parts = bodies::pedestrian(&walker.person, Gait::Standing).parts;
+        walker.stuck += dt;
         if !free {
             walker.blocked += dt;
             walker.lateral += SIDESTEP * dt * (walker.aim - walker.lateral).signum();
@@ -110,6 +126,29 @@ impl Traffic {
                 walker.blocked = 0.0;
             }
         }
+        if self.walkers[i].stuck > DESPAIR && (!free || self.walkers[i].stuck > 4.0 * DESPAIR) {
+            self.come_again(town, i);
+        }
+    }
+
+    /// Puts somebody on another pavement, far from the lidar, if there is room.
+    fn come_again(&mut self, town: &Town, i: usize) {
+        let walk = self.rng.index(town.roads.walks.len());
+        let s = self.rng.unit() * town.roads.walks[walk].path.length();
+        let walker = &self.walkers[i];
+        let actor = walker.actor;
+        let (position, yaw) = pose(town, &Walker { walk, person: walker.person.clone(), ..*walker }, s, 0.0);
+        let place = Footprint { center: position, axis: Vec2::new(yaw.cos(), yaw.sin()), ..self.actors[actor].footprint() };
+        let far = (position - self.actors[0].position).norm() > 50.0;
+        if town.roads.walks[walk].crossing || !far || self.blocker(&place, &[actor]).is_some() {
+            return;
+        }
+        let track = self.next_track();
+        let z = town.ground.height(position);
+        let a = &mut self.actors[actor];
+        (a.track, a.position, a.yaw, a.z, a.velocity) = (track, position, yaw, z, Vec2::zeros());
+        let walker = &mut self.walkers[i];
+        (walker.walk, walker.s, walker.lateral, walker.aim, walker.blocked, walker.stuck) = (walk, s, 0.0, 0.0, 0.0, 0.0);
     }
 
     /// At the end of a walk, goes on to another one.
