@@ -12,7 +12,7 @@ use lidar_ptq::ros::msg::nav_msgs::Odometry;
 use lidar_ptq::ros::msg::std_msgs::Header;
 use lidar_ptq::ros::msg::tf2_msgs::TFMessage;
 use lidar_ptq::ros::point_cloud::encode_cloud;
-use lidar_ptq::sensor::{OdometryMotion, PoseTrack, Stamp, SweepBuffer, assemble};
+use lidar_ptq::sensor::{OdometryMotion, PointCloud, PoseTrack, Stamp, SweepBuffer, assemble};
 use lidar_ptq::sim::{LidarModel, SimConfig, SimFrame, Simulation};
 use lidar_ptq::train::{ExampleFolder, LabelledBox};
 use std::path::{Path, PathBuf};
@@ -106,7 +106,7 @@ fn write_drive(args: &Args, out: &Path) -> anyhow::Result<()> {
         }
         bag.write("/tf", stamp, &TFMessage { transforms: vec![transform(ODOM, BASE, stamp, &frame.odom_from_base)] })?;
         bag.write("/odom", stamp, &odometry(stamp, &frame.odom_from_base))?;
-        let mut cloud = encode_cloud(&frame.cloud);
+        let mut cloud = encode_cloud(&at_sensor_resolution(&frame.cloud));
         cloud.header.stamp = stamp;
         bag.write("/lidar/points", stamp, &cloud)?;
         let boxes = frame.truth.iter().filter(|t| t.num_lidar_points > 0).map(|t| (t.bbox, t.class.name(), t.track));
@@ -117,6 +117,19 @@ fn write_drive(args: &Args, out: &Path) -> anyhow::Result<()> {
     bar.finish_and_clear();
     eprintln!("wrote {}", out.display());
     Ok(())
+}
+
+/// Coordinates in steps of about 2 mm and whole intensities, as sensors of this kind send them; it also halves the bag.
+fn at_sensor_resolution(cloud: &PointCloud) -> PointCloud {
+    const STEPS_PER_METRE: f32 = 512.0;
+    let mut cloud = cloud.clone();
+    for mut point in cloud.data.rows_mut() {
+        for coordinate in point.iter_mut().take(3) {
+            *coordinate = (*coordinate * STEPS_PER_METRE).round() / STEPS_PER_METRE;
+        }
+        point[3] = point[3].round();
+    }
+    cloud
 }
 
 fn transform(parent: &str, child: &str, stamp: Stamp, parent_from_child: &Pose) -> TransformStamped {
