@@ -132,6 +132,21 @@ fn a_small_file_cannot_claim_a_large_tensor() {
     assert!(text.contains("tensor `expanded`") && text.contains("more than the whole file can hold"), "{text}");
 }
 
+/// A pickle stores a long key once and mentions it in every entry.
+#[test]
+fn a_small_file_cannot_claim_long_keys_many_times() {
+    let tensor = FRAGMENTS.last().expect("fragments");
+    let key = [b"X", &10_000u32.to_le_bytes()[..], &[b'k'; 10_000], b"q\x00"].concat();
+    let storage = [&b".\x80\x02](U\x04roote."[..], &6u64.to_le_bytes(), &[0; 24]].concat();
+    // In the state dict, which the tensor's fragment has left on the stack.
+    let bomb = [legacy_prefix(), tensor, b"(", &key, b"N", &b"h\x00N".repeat(10_000), b"u", &storage].concat();
+    let text = Checkpoint::from_bytes(&bomb).expect_err("a bomb").to_string();
+    assert!(text.contains("its keys repeat"), "{text}");
+    // Beside it.
+    let beside = [b"}(", &key, b"N", &b"h\x00N".repeat(10_000), &b"U\x0astate_dict"[..], tensor, b"u"].concat();
+    assert_eq!(read(&[legacy_prefix(), &beside, &storage].concat()).beside, ["k".repeat(10_000)]);
+}
+
 /// The last of [`FRAGMENTS`] alone is a valid checkpoint, so that the programs made of them come close to one.
 #[test]
 fn the_fragments_make_a_checkpoint() {

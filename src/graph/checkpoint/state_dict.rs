@@ -5,6 +5,7 @@ use super::pickle::{Pickle, ValueId};
 use super::tensor::{DType, TensorRef};
 use super::{Checkpoint, CheckpointError};
 use ndarray::ArrayD;
+use std::collections::HashSet;
 
 /// Where det3d and mmdet3d (`state_dict`), OpenPCDet (`model_state`) and others (`model`) keep it.
 const WRAPPERS: [&str; 3] = ["state_dict", "model_state", "model"];
@@ -13,18 +14,31 @@ const PARALLEL_PREFIX: &str = "module.";
 /// Values read per byte of the file: an f16 file yields half, tensors that share storage a little more. Bounds views that
 /// repeat one element (stride 0).
 const MAX_VALUES_PER_BYTE: usize = 4;
+/// Bytes of keys and descriptions per byte of the file. Bounds keys and class names that a pickle stores once and mentions
+/// many times.
+const MAX_TEXT_PER_BYTE: usize = 16;
 
 /// Reads the tensors of the state dict that `pickle` holds.
 pub(super) fn read<'a>(pickle: &Pickle<'a>, storages: &mut impl Storages<'a>, file_len: usize) -> Result<Checkpoint, CheckpointError> {
     let (entries, beside) = find(pickle)?;
     let mut budget = file_len.saturating_mul(MAX_VALUES_PER_BYTE);
+    let mut text_budget = file_len.saturating_mul(MAX_TEXT_PER_BYTE);
+    let mut spend_text = |text: &str| {
+        let left = text_budget.checked_sub(text.len());
+        text_budget = left.ok_or_else(|| CheckpointError::Layout("its keys repeat and make up more than the whole file".into()))?;
+        Ok::<(), CheckpointError>(())
+    };
     let mut tensors = Vec::new();
     let mut others = Vec::new();
     for &(key, value) in entries {
-        let name = pickle.text(key).unwrap_or("(a key that is no string)").to_owned();
+        let name = pickle.text(key).unwrap_or("(a key that is no string)");
+        spend_text(name)?;
+        let name = name.to_owned();
         let wrong = |what: String| CheckpointError::Tensor { name: name.clone(), what };
         let Some(tensor) = TensorRef::parse(pickle, value).map_err(wrong)? else {
-            others.push((name, pickle.describe(value)));
+            let what = pickle.describe(value);
+            spend_text(&what)?;
+            others.push((name, what));
             continue;
         };
         if let DType::Integer(kind, _) = tensor.storage.dtype {
@@ -79,7 +93,9 @@ fn find<'p>(pickle: &'p Pickle<'_>) -> Result<(&'p Entries, Vec<String>), Checkp
     for wrapper in WRAPPERS {
         let inner = root.iter().rev().find(|(key, _)| pickle.text(*key) == Some(wrapper)).and_then(|(_, value)| pickle.dict(*value));
         if let Some(items) = inner.filter(|items| has_tensors(items)) {
-            return Ok((items, keys().filter(|key| *key != wrapper).map(str::to_owned).collect()));
+            // Each once: a pickle can mention one long key as often as it likes.
+            let mut seen = HashSet::from([wrapper]);
+            return Ok((items, keys().filter(|key| seen.insert(key)).map(str::to_owned).collect()));
         }
     }
     let found: Vec<String> =

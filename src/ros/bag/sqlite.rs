@@ -111,19 +111,22 @@ impl SqliteFile {
         for (id, _) in selected {
             let _ = write!(ids, "{}{id}", if ids.is_empty() { "" } else { "," });
         }
-        let (start, end) = (self.selection.start.map_or(i64::MIN, |s| s.0), self.selection.end.map_or(i64::MAX, |s| s.0));
-        // An end of i64::MAX stands for no end, so that it includes a message at that very time.
+        let (start, end) = (self.selection.start.map_or(i64::MIN, |s| s.0), self.selection.end.map(|s| s.0));
         let sql = format!(
             "SELECT timestamp, id, topic_id FROM {} \
-             WHERE (timestamp, id) > (?1, ?2) AND timestamp >= ?3 AND (timestamp < ?4 OR ?4 = {}) AND topic_id IN ({ids}) \
+             WHERE (timestamp, id) > (?1, ?2) AND timestamp >= ?3 AND (timestamp < ?4 OR ?4 IS NULL) AND topic_id IN ({ids}) \
              ORDER BY timestamp, id LIMIT {PAGE_ROWS}",
-            self.order_table,
-            i64::MAX,
+            self.order_table
         );
         let mut statement = self.connection.prepare_cached(&sql)?;
         let mut rows = statement.query(params![self.position.0, self.position.1, start, end])?;
         while let Some(row) = rows.next()? {
             let row = Row { timestamp: row.get(0)?, id: row.get(1)?, topic_id: row.get(2)? };
+            if (row.timestamp, row.id) <= self.position {
+                // The next page would begin before this one, and reading never end.
+                let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
+                return Err(rusqlite::Error::SqliteFailure(code, Some("the index on the time is not in order".to_owned())));
+            }
             self.position = (row.timestamp, row.id);
             self.page.push_back(row);
         }

@@ -13,6 +13,8 @@ pub(super) const NUSCENES: [&str; 5] = ["x", "y", "z", "intensity", "ring"];
 const FOUR: [&str; 4] = ["x", "y", "z", "intensity"];
 const WITH_TIME: [&str; 5] = ["x", "y", "z", "intensity", "time"];
 
+/// Bytes. A field of many values makes a column of each, all with its name.
+pub(super) const MAX_NAME: usize = 256;
 /// Far beyond any lidar's reach; metres.
 const MAX_COORDINATE: f32 = 1000.0;
 /// The largest raw intensity of any sensor that we know of is 16 bits.

@@ -4,7 +4,7 @@
 //! We read the header ourselves: it comes from outside, and the crate that we use for our own arrays allocates what a header asks for.
 
 use super::builder::{StridedColumn, cloud_from_columns};
-use super::columns::{self, ColumnsError};
+use super::columns::{self, ColumnsError, MAX_NAME};
 use super::pyliteral::Literal;
 use super::scalar::Scalar;
 use super::{CloudFormatError, ParsedCloud};
@@ -25,6 +25,8 @@ pub enum NpyError {
     Shape(Vec<usize>),
     #[error("the type {0} is not supported; integers and floats of up to 8 bytes are, and records of them with one byte order")]
     Type(String),
+    #[error("a field name of {bytes} bytes; at most {MAX_NAME} are read")]
+    NameLength { bytes: usize },
     #[error("{columns} columns; at most {MAX_COLUMNS} are read")]
     TooWide { columns: usize },
     #[error("{expected} bytes of data announced, {found} found; the file is truncated or its header wrong")]
@@ -136,6 +138,9 @@ fn parse_records(body: &[u8], rows: usize, fields: &[Literal]) -> Result<ParsedC
             [Literal::Str(name), Literal::Str(descr), shape_of_field] => (name, descr, Some(shape(shape_of_field)?)),
             _ => return Err(unsupported(field).into()),
         };
+        if name.len() > MAX_NAME {
+            return Err(NpyError::NameLength { bytes: name.len() }.into());
+        }
         let padding: Option<usize> = descr.strip_prefix("|V").and_then(|n| n.parse().ok());
         if let Some(bytes) = padding {
             step = step.checked_add(bytes).ok_or_else(|| unsupported(field))?;

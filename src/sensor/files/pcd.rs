@@ -4,6 +4,7 @@
 //! are padding. A field with `COUNT` n > 1 becomes the columns `name_0` to `name_{n-1}`.
 
 use super::builder::{CloudBuilder, StridedColumn, cloud_from_columns};
+use super::columns::MAX_NAME;
 use super::scalar::Scalar;
 use super::{CloudFormatError, ParsedCloud};
 
@@ -25,6 +26,8 @@ pub enum PcdError {
     EntryCount { entry: &'static str, found: usize, fields: usize },
     #[error("field `{field}`: TYPE {kind} with SIZE {size} does not exist")]
     Type { field: String, kind: String, size: usize },
+    #[error("a field name of {bytes} bytes; at most {MAX_NAME} are read")]
+    NameLength { bytes: usize },
     #[error("{columns} values a point; at most {MAX_COLUMNS} are read")]
     TooWide { columns: usize },
     #[error("WIDTH {width} times HEIGHT {height} is not POINTS {points}")]
@@ -137,6 +140,9 @@ fn parse_fields<'e>(entry: impl Fn(&'static str) -> Option<&'e [String]>) -> Res
     let mut fields = Vec::with_capacity(names.len());
     let mut columns = 0usize;
     for (i, (name, (size, kind))) in names.iter().zip(sizes.iter().zip(kinds)).enumerate() {
+        if name.len() > MAX_NAME {
+            return Err(PcdError::NameLength { bytes: name.len() });
+        }
         let size = parse_size("SIZE", Some(size))?;
         let count = counts.map_or(Ok(1), |c| parse_size("COUNT", c.get(i)))?;
         let mut letters = kind.chars();

@@ -230,6 +230,7 @@ mod pcd {
             (parse(xyz("COUNT 1 1\nDATA ascii\n")), PcdError::EntryCount { entry: "COUNT", found: 2, fields: 3 }),
             (parse(xyz("DATA ascii\n1 2\n")), PcdError::RowLength { line: 7, found: 2, expected: 3 }),
             (parse(xyz("DATA ascii\n1 2 3\n1 2 three\n")), PcdError::Number { line: 8, found: "three".into() }),
+            (parse(header(&"f".repeat(257), "4", "F", "COUNT 4096\nDATA ascii\n")), PcdError::NameLength { bytes: 257 }),
             (parse(xyz("POINTS 0\n")), PcdError::Missing { entry: "DATA" }),
             (parse(header("x y z", "4 4 3", "F F F", "DATA ascii\n")), PcdError::Type { field: "z".into(), kind: "F".into(), size: 3 }),
             (
@@ -355,6 +356,8 @@ mod npy {
         assert_eq!(parse(&matrix("<f4", "1", "(2, 4)", &[0; 32])), npy_error(NpyError::Header { at: 0 }));
         let wide = format!("{{'descr': [('x', '<f4', ({huge}, {huge}))], 'fortran_order': False, 'shape': (1,)}}");
         assert_eq!(parse(&npy(&wide, &[])), npy_error(NpyError::TooWide { columns: huge }));
+        let named = format!("{{'descr': [('{}', '<f4', (4096,))], 'fortran_order': False, 'shape': (1,)}}", "f".repeat(257));
+        assert_eq!(parse(&npy(&named, &[])), npy_error(NpyError::NameLength { bytes: 257 }));
         assert!(matches!(
             parse_npy(&matrix("<f4", "False", "(1, 4)", &[0; 16]), Some(&owned(&["x", "y", "z"]))),
             Err(CloudFormatError::Columns(ColumnsError::Count { found: 4, named: 3, .. }))

@@ -280,21 +280,25 @@ impl<'a> Machine<'a> {
             Callee::Refused => Err(PickleError::Refused { module: global.module.clone(), name: global.name.clone() }),
             Callee::Symbol => Ok(Value::Call { callee: function, args }),
             Callee::Mapping => {
-                let pairs = self.initial_pairs(args);
-                self.spend(2 * pairs.len())?;
-                Ok(Value::Dict(pairs))
+                let looked_at: usize = self.items(args).iter().map(|&list| 1 + self.items(list).len()).sum();
+                self.spend(2 * looked_at)?;
+                Ok(Value::Dict(self.initial_pairs(args)))
             }
         }
     }
 
     /// The items that a mapping is made from: Python 2 wrote `OrderedDict([[key, value], ...])`.
     fn initial_pairs(&self, args: ValueId) -> Vec<(ValueId, ValueId)> {
-        let items = |id: ValueId| match &self.values[id] {
-            Value::Tuple(items) | Value::List(items) => items.as_slice(),
+        let pair = |&id: &ValueId| if let [key, value] = *self.items(id) { Some((key, value)) } else { None };
+        self.items(args).iter().flat_map(|&list| self.items(list)).filter_map(pair).collect()
+    }
+
+    /// Those of a tuple or list; none of anything else.
+    fn items(&self, id: ValueId) -> &[ValueId] {
+        match &self.values[id] {
+            Value::Tuple(items) | Value::List(items) => items,
             _ => &[],
-        };
-        let pair = |&id: &ValueId| if let [key, value] = *items(id) { Some((key, value)) } else { None };
-        items(args).iter().flat_map(|&list| items(list)).take(MAX_CELLS).filter_map(pair).collect()
+        }
     }
 
     /// An instance of a class; a mapping if the class is one.

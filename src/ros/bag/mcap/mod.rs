@@ -69,6 +69,13 @@ struct Pending {
     data: Vec<u8>,
 }
 
+impl Pending {
+    /// Memory that it takes. Many messages without data are many of these.
+    fn bytes(&self) -> usize {
+        size_of::<Self>() + self.data.len()
+    }
+}
+
 /// The channels of a file, by their id.
 #[derive(Default)]
 struct Channels {
@@ -168,8 +175,9 @@ impl McapFile {
             let stamp = to_stamp(message.log_time);
             if channel.encoding == "cdr" && self.selection.has_topic(&channel.topic) && self.selection.has_time(stamp) {
                 let (channel, data) = (message.channel_id, message.data.to_vec());
-                self.pending_bytes += data.len();
-                self.pending.push(Reverse(Pending { stamp, segment_offset: segment.offset, place, channel, data }));
+                let message = Pending { stamp, segment_offset: segment.offset, place, channel, data };
+                self.pending_bytes += message.bytes();
+                self.pending.push(Reverse(message));
             }
         };
         let result = match segment.kind {
@@ -219,7 +227,7 @@ impl BagFile for McapFile {
             }
         }
         let Reverse(message) = self.pending.pop()?;
-        self.pending_bytes -= message.data.len();
+        self.pending_bytes -= message.bytes();
         let channel = self.channels.by_id.get(&message.channel)?;
         let type_name = self.channels.type_name(channel);
         Some(RawMessage { topic: channel.topic.clone(), type_name, stamp: message.stamp, data: message.data })
