@@ -1,10 +1,10 @@
 //! A detector small enough to run in a test, and something for it to look at.
 
 use lidar_ptq::detect::{DetectorConfig, Grid, Model};
-use lidar_ptq::graph::{Precision, Provenance};
+use lidar_ptq::graph::{Params, Precision, Provenance};
 use lidar_ptq::sensor::{PointCloud, Stamp};
 use lidar_ptq::train::initial_params;
-use ndarray::Array2;
+use ndarray::{Array2, ArrayD, arr1};
 use std::path::Path;
 
 /// The topic of every bag's clouds here.
@@ -30,16 +30,25 @@ pub fn tiny_config(sweeps: usize) -> DetectorConfig {
     config
 }
 
-/// Random weights, with heat maps raised until they see things.
+/// Random weights, of which heat maps see a few things and sizes are those of cars.
 pub fn tiny_model(sweeps: usize) -> Model {
     let config = tiny_config(sweeps);
     let graph = config.graph().expect("valid");
     let mut params = initial_params(&graph, 7);
-    for output in graph.outputs.iter().filter(|o| o.role.ends_with(".heatmap")) {
-        let bias = format!("{}.bias", graph.nodes[output.node].name);
-        params.0.get_mut(&bias).expect("a bias").fill(-1.0);
+    for output in &graph.outputs {
+        let node = &graph.nodes[output.node].name;
+        if output.role.ends_with(".heatmap") {
+            param(&mut params, node, "bias").fill(-7.0);
+        } else if output.role.ends_with(".size") {
+            *param(&mut params, node, "weight") *= 0.05;
+            param(&mut params, node, "bias").assign(&arr1(&[4.4f32, 1.9, 1.6].map(f32::ln)).into_dyn());
+        }
     }
     Model::new(config, params, Provenance::default()).expect("they fit")
+}
+
+fn param<'p>(params: &'p mut Params, node: &str, kind: &str) -> &'p mut ArrayD<f32> {
+    params.0.get_mut(&format!("{node}.{kind}")).expect("an output is a convolution with bias")
 }
 
 pub fn save_tiny_model(path: &Path) {
