@@ -62,7 +62,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let detector = DetectorConfig::load(&run.detector)?;
     let graph = detector.graph()?;
     let params = match &run.init {
-        Some(path) => Model::load(path)?.params().clone(),
+        Some(path) => Model::load(path).with_context(|| path.display().to_string())?.params().clone(),
         None => initial_params(&graph, run.train.seed),
     };
     let frames = ExampleFolder::open(&run.frames)?;
