@@ -25,7 +25,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Import(import::Args),
-    Detect(detect::Args),
+    Detect(Box<detect::Args>),
     Info(info::Args),
     Sim(sim::Args),
     Train(train::Args),
