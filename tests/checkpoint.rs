@@ -143,7 +143,7 @@ fn a_small_file_cannot_claim_long_keys_many_times() {
     let text = Checkpoint::from_bytes(&bomb).expect_err("a bomb").to_string();
     assert!(text.contains("its keys repeat"), "{text}");
     // Beside it.
-    let beside = [b"}(", &key, b"N", &b"h\x00N".repeat(10_000), &b"U\x0astate_dict"[..], tensor, b"u"].concat();
+    let beside = [&b"}("[..], &key, b"N", &b"h\x00N".repeat(10_000), &b"U\x0astate_dict"[..], tensor, b"u"].concat();
     assert_eq!(read(&[legacy_prefix(), &beside, &storage].concat()).beside, ["k".repeat(10_000)]);
 }
 

@@ -25,8 +25,11 @@ use std::io::{Cursor, Write};
 use std::path::Path;
 use std::sync::OnceLock;
 
+/// Name and body.
+pub type Target = (&'static str, fn(&[u8]));
+
 /// Every target by its name, which is also that of its corpus folder.
-pub const TARGETS: [(&str, fn(&[u8])); 7] = [
+pub const TARGETS: [Target; 7] = [
     ("cdr", cdr),
     ("point_cloud2", point_cloud2),
     ("bag_mcap", bag_mcap),

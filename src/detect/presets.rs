@@ -28,6 +28,7 @@ presets![
     "nuscenes_pillar_mmdet3d_circle",
     "waymo_pillar_det3d",
     "waymo_pillar_openpcdet",
+    "edge_pillar",
 ];
 
 #[derive(Debug, thiserror::Error)]

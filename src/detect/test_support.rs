@@ -1,7 +1,6 @@
 //! Configurations of the public nuScenes pillar networks, and the stored outputs of their original code.
 
 use super::*;
-use crate::networks::centerpoint::{Branch, BranchRole, Dialect, Head, PillarEncoder, PillarNetwork, Rpn, Task, Upsample};
 use ndarray::{Array, Array2, Dimension};
 use ndarray_npy::{NpzReader, ReadableElement};
 use std::fs::File;
@@ -20,78 +19,12 @@ impl CodeBase {
 
 /// The nuScenes pillar configuration of a code base, with rotated suppression.
 pub fn config(code_base: CodeBase) -> DetectorConfig {
-    use CodeBase::*;
-    let names = |list: &[&str]| list.iter().map(|n| n.to_string()).collect::<Vec<String>>();
-    let tasks: [&[&str]; 6] = [
-        &["car"],
-        &["truck", "construction_vehicle"],
-        &["bus", "trailer"],
-        &["barrier"],
-        &["motorcycle", "bicycle"],
-        &["pedestrian", "traffic_cone"],
-    ];
-    let roles = [BranchRole::Offset, BranchRole::Height, BranchRole::Size, BranchRole::Rotation, BranchRole::Velocity, BranchRole::Heatmap];
-    let branch_names = match code_base {
-        Det3d => ["reg", "height", "dim", "rot", "vel", "hm"],
-        OpenPcdet => ["center", "center_z", "dim", "rot", "vel", "hm"],
-        Mmdet3d => ["reg", "height", "dim", "rot", "vel", "heatmap"],
+    let preset = match code_base {
+        CodeBase::Det3d => "nuscenes_pillar_det3d",
+        CodeBase::OpenPcdet => "nuscenes_pillar_openpcdet",
+        CodeBase::Mmdet3d => "nuscenes_pillar_mmdet3d",
     };
-    let kernel = if code_base == Mmdet3d { RotatedKernel::Mmcv } else { RotatedKernel::Iou3d };
-    DetectorConfig {
-        name: format!("{code_base:?}"),
-        points: PointsConfig {
-            features: names(&["x", "y", "z", "intensity", "time"]),
-            intensity: Default::default(),
-            sweeps: Default::default(),
-        },
-        grid: Grid { min: [-51.2, -51.2, -5.0], max: [51.2, 51.2, 3.0], voxel: [0.2, 0.2, 8.0] },
-        voxelization: match code_base {
-            Det3d => Voxelization::Hard { max_points: 20, max_pillars: 60_000 },
-            OpenPcdet => Voxelization::Dynamic { test_z: false },
-            Mmdet3d => Voxelization::Hard { max_points: 20, max_pillars: 40_000 },
-        },
-        network: PillarNetwork {
-            dialect: match code_base {
-                Det3d => Dialect::Det3d,
-                OpenPcdet => Dialect::OpenPcdet,
-                Mmdet3d => Dialect::Mmdet3d,
-            },
-            encoder: PillarEncoder {
-                layers: if code_base == Mmdet3d { vec![64] } else { vec![64, 64] },
-                center_offsets: if code_base == Det3d { 2 } else { 3 },
-                norm_eps: 1e-3,
-            },
-            rpn: Rpn {
-                layers: vec![3, 5, 5],
-                strides: vec![2, 2, 2],
-                filters: vec![64, 128, 256],
-                upsample: vec![Upsample::Down2, Upsample::Same, Upsample::Transposed(2)],
-                upsample_filters: vec![128; 3],
-                norm_eps: 1e-3,
-            },
-            head: Head {
-                shared_channels: 64,
-                branch_channels: 64,
-                bias_before_norm: code_base != Mmdet3d,
-                norm_eps: 1e-5,
-                tasks: tasks.iter().map(|classes| Task { classes: names(classes) }).collect(),
-                branches: roles.into_iter().zip(branch_names).map(|(role, name)| Branch { role, name: name.into() }).collect(),
-            },
-        },
-        decode: DecodeConfig {
-            out_size_factor: 4,
-            code: BoxCode {
-                rotation: if code_base == OpenPcdet { RotationOrder::CosSin } else { RotationOrder::SinCos },
-                size: if code_base == Det3d { SizeOrder::Wlh } else { SizeOrder::Lwh },
-                yaw: if code_base == Det3d { YawConvention::Det3d } else { YawConvention::CounterClockwise },
-            },
-            candidates: if code_base == Det3d { Candidates::BestClassPerCell } else { Candidates::TopK { count: 500 } },
-            score_threshold: 0.1,
-            class_thresholds: Default::default(),
-            post_range: [[-61.2, -61.2, -10.0], [61.2, 61.2, 10.0]],
-            nms: Nms::Rotated { pre: 1000, post: 83, threshold: 0.2, kernel },
-        },
-    }
+    DetectorConfig::load(preset).expect("a preset of this program")
 }
 
 /// The stored outputs of a code base, or `None`, with a word on stderr, where the folder is not there.

@@ -10,7 +10,6 @@ mod fold;
 mod model_file;
 mod op;
 mod params;
-mod sha256;
 mod tensors;
 
 pub use build::GraphBuilder;
@@ -18,9 +17,8 @@ pub use checkpoint::{Checkpoint, CheckpointError, PickleError};
 pub use cost::{LayerCost, layer_costs};
 pub use fold::fold_batch_norm;
 pub use model_file::{
-    FORMAT, MANIFEST_KEY, Manifest, ModelFileError, Provenance, VERSION, model_file_bytes, read_model_file, write_model_file,
+    FORMAT, MANIFEST_KEY, Manifest, ModelFileError, Provenance, VERSION, model_file_bytes, read_model_file, sha256_hex, write_model_file,
 };
 pub use op::{Dim, Graph, GraphError, Node, NodeId, Op, Output, ParamSpec, PillarIndex, Shape};
 pub use params::{ParamError, Params};
-pub use sha256::sha256_hex;
 pub use tensors::{Precision, TensorFileError};

@@ -7,6 +7,7 @@ use super::Params;
 use super::tensors::{Precision, TensorFileError, read_tensors, tensor_bytes, write_file};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::path::Path;
 
@@ -68,6 +69,11 @@ pub enum ModelFileError {
 
 fn advice(found: u32) -> &'static str {
     if found > VERSION { "use a newer lidar_ptq" } else { "import the checkpoint anew" }
+}
+
+/// The digest of a file's bytes in hexadecimal, as `sha256sum` prints it.
+pub fn sha256_hex(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 impl<C> Manifest<C> {

@@ -71,6 +71,8 @@ pub struct Inputs {
     options: InputOptions,
     /// Fields that the model wants besides x, y, z.
     wanted: Vec<String>,
+    /// Cloud files so far, over all inputs.
+    files_read: usize,
     started: bool,
     problems: Vec<String>,
 }
@@ -86,7 +88,6 @@ enum Recording {
     Files {
         folder: PathBuf,
         files: VecDeque<PathBuf>,
-        index: usize,
     },
 }
 
@@ -95,7 +96,7 @@ const STATIC_TRANSFORMS: &str = "/tf_static";
 /// A robot has some tens of them; this bounds the memory that a strange bag can take.
 const MAX_LATCHED: usize = 10_000;
 
-/// Seconds between clouds of a folder whose names hold no time.
+/// Seconds between cloud files whose names hold no time.
 const FILE_PERIOD_S: f64 = 0.1;
 
 impl Inputs {
@@ -105,7 +106,7 @@ impl Inputs {
     /// A path that is neither a bag, nor a cloud, nor a folder of such, or a bag in which the cloud topic is not clear.
     pub fn open(paths: &[PathBuf], wanted: Vec<String>, options: InputOptions) -> Result<Self, InputError> {
         let recordings = paths.iter().map(|p| open_recording(p, &options)).collect::<Result<_, _>>()?;
-        Ok(Self { recordings, options, wanted, started: false, problems: Vec::new() })
+        Ok(Self { recordings, options, wanted, files_read: 0, started: false, problems: Vec::new() })
     }
 
     /// Frames still to come, where that is known: files, and messages of whole bags.
@@ -138,10 +139,10 @@ impl Inputs {
         Some(Event::Frame(Box::new(frame)))
     }
 
-    fn next_of_files(files: &mut VecDeque<PathBuf>, index: &mut usize, columns: Option<&[String]>) -> Option<Event> {
+    fn next_of_files(files: &mut VecDeque<PathBuf>, read_before: &mut usize, columns: Option<&[String]>) -> Option<Event> {
         let path = files.pop_front()?;
-        let at = *index;
-        *index += 1;
+        let at = *read_before;
+        *read_before += 1;
         let read = || -> Result<OpenFrame, String> {
             let bytes = std::fs::read(&path).map_err(|e| format!("{}: {e}", path.display()))?;
             let parsed = parse_cloud(&path, &bytes, columns).map_err(|e| e.to_string())?;
@@ -173,7 +174,7 @@ impl Iterator for Inputs {
                     Some(message) => Some(Event::Motion(message)),
                     None => Self::next_of_bag(reader, path, topic, &self.wanted),
                 },
-                Recording::Files { files, index, .. } => Self::next_of_files(files, index, self.options.columns.as_deref()),
+                Recording::Files { files, .. } => Self::next_of_files(files, &mut self.files_read, self.options.columns.as_deref()),
             };
             if event.is_some() {
                 return event;
@@ -202,14 +203,14 @@ fn open_recording(path: &Path, options: &InputOptions) -> Result<Recording, Inpu
                 if files.is_empty() {
                     return Err(InputError::EmptyFolder(path.to_owned()));
                 }
-                Ok(Recording::Files { folder: path.to_owned(), files, index: 0 })
+                Ok(Recording::Files { folder: path.to_owned(), files })
             }
             Err(error) => Err(error.into()),
         };
     }
     let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase();
     if matches!(extension.as_str(), "bin" | "pcd" | "npy") {
-        return Ok(Recording::Files { folder: path.to_owned(), files: [path.to_owned()].into(), index: 0 });
+        return Ok(Recording::Files { folder: path.to_owned(), files: [path.to_owned()].into() });
     }
     open_bag(path, BagReader::open(path)?, options)
 }

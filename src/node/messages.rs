@@ -13,13 +13,22 @@ use crate::sensor::Stamp;
 /// The message has no velocity; [`marker_array`] shows it.
 pub fn detection_array(stamp: Stamp, frame_id: &str, boxes: &[Detection], classes: &[String]) -> Detection3DArray {
     let header = Header { stamp, frame_id: frame_id.to_owned() };
-    let detections = boxes.iter().map(|d| {
-        let pose = pose(&d.bbox);
-        let hypothesis = ObjectHypothesis { class_id: class_name(classes, d.label), score: f64::from(d.score) };
-        let results = vec![ObjectHypothesisWithPose { hypothesis, pose: PoseWithCovariance { pose, covariance: [0.0; 36] } }];
-        Detection3D { header: header.clone(), results, bbox: BoundingBox3D { center: pose, size: vector(d.bbox.size) }, id: String::new() }
-    });
+    let detections = boxes.iter().map(|d| detection(&header, &d.bbox, class_name(classes, d.label), f64::from(d.score), String::new()));
     Detection3DArray { detections: detections.collect(), header: header.clone() }
+}
+
+/// Labelled objects as `Detection3DArray`: box, class name, track. Scores are 1; `id` is the track.
+pub fn truth_array<'a>(stamp: Stamp, frame_id: &str, objects: impl Iterator<Item = (Box3, &'a str, u32)>) -> Detection3DArray {
+    let header = Header { stamp, frame_id: frame_id.to_owned() };
+    let detections = objects.map(|(bbox, class, track)| detection(&header, &bbox, class.to_owned(), 1.0, track.to_string()));
+    Detection3DArray { detections: detections.collect(), header: header.clone() }
+}
+
+fn detection(header: &Header, bbox: &Box3, class_id: String, score: f64, id: String) -> Detection3D {
+    let pose = pose(bbox);
+    let hypothesis = ObjectHypothesis { class_id, score };
+    let results = vec![ObjectHypothesisWithPose { hypothesis, pose: PoseWithCovariance { pose, covariance: [0.0; 36] } }];
+    Detection3D { header: header.clone(), results, bbox: BoundingBox3D { center: pose, size: vector(bbox.size) }, id }
 }
 
 /// How markers look.

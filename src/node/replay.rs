@@ -6,6 +6,7 @@ use super::perception::{Frame, Perception};
 use super::summary::{Stage, Summary};
 use crate::detect::HeadMaps;
 use crate::ros::bag::RawMessage;
+use crate::sensor::{LeftOut, Reset};
 use std::time::Instant;
 
 /// A frame with its boxes, on its way out.
@@ -147,15 +148,18 @@ fn note(input: &OpenFrame, frame: &Frame, perception: &Perception, summary: &mut
     let sweeps = &frame.sweeps;
     if let Some(reset) = sweeps.reset {
         let kind = match reset {
-            crate::sensor::Reset::Backwards { .. } => "time went backwards; sweeps gathered anew",
-            crate::sensor::Reset::Gap { .. } => "gap between clouds; sweeps gathered anew",
+            Reset::Backwards { .. } => "time went backwards; sweeps gathered anew",
+            Reset::Gap { .. } => "gap between clouds; sweeps gathered anew",
         };
         summary.note(kind);
     }
     if sweeps.wanted > 1 && !input.in_sequence {
         summary.note(format!("single cloud instead of {} sweeps: files carry no ego motion", sweeps.wanted));
-    } else if !sweeps.left_out.is_empty() {
-        summary.note("sweeps left out: the motion since them is not known");
+    } else if let Some(reason) = sweeps.left_out.first() {
+        match reason {
+            LeftOut::NoMotion { .. } => summary.note("sweeps left out: the motion since them is not known"),
+            LeftOut::NoField { field, .. } => summary.note(format!("sweeps left out: they have no field `{field}`")),
+        }
     } else if sweeps.merged < sweeps.wanted {
         summary.note(format!("fewer than {} sweeps: the recording has only begun", sweeps.wanted));
     }

@@ -10,8 +10,7 @@ use crate::ros::msg::RosMessage;
 use crate::ros::msg::nav_msgs::Odometry;
 use crate::ros::msg::tf2_msgs::TFMessage;
 use crate::ros::point_cloud::encode_cloud;
-use crate::sensor::Stamp;
-use anyhow::Context;
+use anyhow::{Context, bail};
 use image::RgbImage;
 use ndarray::{Array4, Axis};
 use ndarray_npy::NpzWriter;
@@ -30,15 +29,13 @@ pub const CLOUD_TOPIC: &str = "/points";
 pub struct BagSink {
     writer: BagWriter,
     classes: Vec<String>,
-    /// Time of the last message written: the bag stays in time order.
-    last: Stamp,
 }
 
 impl BagSink {
     /// # Errors
-    /// A folder that cannot be written to.
+    /// A folder that cannot be written to, or a path that is no regular file.
     pub fn create(path: &Path, classes: Vec<String>) -> anyhow::Result<Self> {
-        Ok(Self { writer: BagWriter::create(path)?, classes, last: Stamp(i64::MIN) })
+        Ok(Self { writer: BagWriter::create(&replaceable(path)?)?, classes })
     }
 
     /// # Errors
@@ -55,7 +52,6 @@ impl FrameSink for BagSink {
             Odometry::TYPE => Odometry::DEFINITION,
             _ => return Ok(()),
         };
-        self.last = self.last.max(message.stamp);
         Ok(self.writer.write_raw(&message.topic, &message.type_name, definition, message.stamp, &message.data)?)
     }
 
@@ -73,7 +69,6 @@ impl FrameSink for BagSink {
                 stamp
             }
         };
-        self.last = self.last.max(stamp);
         let (boxes, of, frame_id) = (&frame.detections.boxes, frame.cloud.stamp, &frame.cloud.frame_id);
         self.writer.write(DETECTIONS_TOPIC, stamp, &detection_array(of, frame_id, boxes, &self.classes))?;
         self.writer.write(MARKERS_TOPIC, stamp, &marker_array(of, frame_id, boxes, &self.classes, &MarkerStyle::default()))?;
@@ -129,9 +124,11 @@ impl<W: Write> FrameSink for JsonSink<W> {
             velocity: d.bbox.velocity,
         });
         let frame = JsonFrame { stamp: record.frame.cloud.stamp.as_secs_f64(), source: &record.input.source, boxes: boxes.collect() };
-        serde_json::to_writer(&mut self.out, &frame)?;
-        self.out.write_all(b"\n")?;
-        Ok(())
+        let mut line = serde_json::to_vec(&frame)?;
+        line.push(b'\n');
+        // At once: whoever reads a pipe works on this frame while the next is computed.
+        self.out.write_all(&line)?;
+        Ok(self.out.flush()?)
     }
 }
 
@@ -143,11 +140,12 @@ pub struct PendingFile {
 
 impl PendingFile {
     /// # Errors
-    /// A folder that cannot be written to.
+    /// A folder that cannot be written to, or a path that is no regular file.
     pub fn create(path: &Path) -> anyhow::Result<Self> {
+        let path = replaceable(path)?;
         let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let file = new_file_in(folder).with_context(|| format!("{}: cannot write into its folder", path.display()))?;
-        Ok(Self { file: BufWriter::new(file), path: path.to_owned() })
+        Ok(Self { file: BufWriter::new(file), path })
     }
 
     /// # Errors
@@ -155,8 +153,22 @@ impl PendingFile {
     pub fn finish(self) -> anyhow::Result<()> {
         let context = || self.path.display().to_string();
         let file = self.file.into_inner().map_err(|e| e.into_error()).with_context(context)?;
-        file.persist(&self.path).with_context(context)?;
+        file.persist(&self.path).map_err(|e| e.error).with_context(context)?;
         Ok(())
+    }
+
+    fn named(&self, error: std::io::Error) -> std::io::Error {
+        std::io::Error::new(error.kind(), format!("{}: {error}", self.path.display()))
+    }
+}
+
+/// The path that a finished file is renamed to: links are followed, so that they stay. A device or a pipe would be lost by
+/// it, and a folder would refuse it after all the work.
+fn replaceable(path: &Path) -> anyhow::Result<PathBuf> {
+    let resolved = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    match resolved.metadata() {
+        Ok(found) if !found.is_file() => bail!("{}: exists and is no regular file", path.display()),
+        _ => Ok(resolved),
     }
 }
 
@@ -173,11 +185,11 @@ fn new_file_in(folder: &Path) -> std::io::Result<NamedTempFile> {
 
 impl Write for PendingFile {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.file.write(bytes)
+        self.file.write(bytes).map_err(|e| self.named(e))
     }
 
     fn flush(&mut self) -> std::io::Result<()> {
-        self.file.flush()
+        self.file.flush().map_err(|e| self.named(e))
     }
 }
 
@@ -200,7 +212,7 @@ const PICTURE_PIXELS: u32 = 1000;
 
 impl PictureSink {
     /// # Errors
-    /// A folder that cannot be made.
+    /// A folder that cannot be made, or a sheet that is no regular file.
     pub fn new(
         folder: Option<PathBuf>,
         sheet: Option<PathBuf>,
@@ -211,6 +223,7 @@ impl PictureSink {
         if let Some(folder) = &folder {
             std::fs::create_dir_all(folder).with_context(|| format!("{}: cannot make this folder", folder.display()))?;
         }
+        let sheet = sheet.as_deref().map(replaceable).transpose()?;
         Ok(Self { folder, sheet: sheet.map(|path| (path, Vec::new())), classes, range_m, min_score })
     }
 

@@ -11,7 +11,6 @@ use crate::random::Rng;
 use ndarray::{Array2, ArrayD, ArrayView4, Ix4};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -122,7 +121,9 @@ impl<'a> Trainer<'a> {
     /// A state that does not fit the network.
     pub fn resume(&mut self, progress: Progress) -> Result<(), TrainError> {
         for spec in self.graph.params() {
-            if progress.params.0.get(&spec.name).is_none_or(|p| p.shape() != spec.shape) {
+            let fits = |value: Option<&ArrayD<f32>>, needed: bool| value.map_or(!needed, |v| v.shape() == spec.shape);
+            let Adam { first, second, .. } = &progress.optimizer;
+            if !fits(progress.params.0.get(&spec.name), true) || ![first, second].iter().all(|m| fits(m.get(&spec.name), false)) {
                 return Err(TrainError::State(spec.name));
             }
         }
@@ -226,36 +227,40 @@ fn network_inputs(pillars: PillarInput) -> Inputs<f32> {
     Inputs::default().with_dense("points", pillars.features.into_dyn()).with_pillars("pillars", Arc::new(pillars.index))
 }
 
+/// The numbers of a [`Progress`], for a file's header.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainState {
+    pub step: usize,
+    first_decay: f64,
+    second_decay: f64,
+}
+
 impl Progress {
-    /// As named tensors, for a file: the parameters under their own names, the optimiser's moments behind prefixes.
-    pub fn to_tensors(&self) -> (BTreeMap<String, ArrayD<f32>>, BTreeMap<String, String>) {
-        let mut tensors = self.params.0.clone();
-        for (prefix, moments) in [(FIRST, &self.optimizer.first), (SECOND, &self.optimizer.second)] {
-            tensors.extend(moments.iter().map(|(k, v)| (format!("{prefix}{k}"), v.clone())));
+    /// As named tensors and numbers, for a file: parameters under their own names, the optimiser's moments behind prefixes.
+    pub fn to_tensors(&self) -> (TrainState, Params) {
+        let Adam { first, second, first_decay, second_decay } = &self.optimizer;
+        let mut tensors = self.params.clone();
+        for (prefix, moments) in [(FIRST, first), (SECOND, second)] {
+            tensors.0.extend(moments.iter().map(|(k, v)| (format!("{prefix}{k}"), v.clone())));
         }
-        let numbers = [
-            ("step", self.step.to_string()),
-            ("first_decay", self.optimizer.first_decay.to_string()),
-            ("second_decay", self.optimizer.second_decay.to_string()),
-        ];
-        (tensors, numbers.map(|(k, v)| (k.to_owned(), v)).into())
+        (TrainState { step: self.step, first_decay: *first_decay, second_decay: *second_decay }, tensors)
     }
 
-    /// The inverse of [`Progress::to_tensors`]; `None` if a number is missing or malformed.
-    pub fn from_tensors(tensors: BTreeMap<String, ArrayD<f32>>, numbers: &BTreeMap<String, String>) -> Option<Self> {
-        let mut progress = Self { step: numbers.get("step")?.parse().ok()?, params: Params::default(), optimizer: Adam::new() };
-        progress.optimizer.first_decay = numbers.get("first_decay")?.parse().ok()?;
-        progress.optimizer.second_decay = numbers.get("second_decay")?.parse().ok()?;
-        for (name, value) in tensors {
+    /// The inverse of [`Progress::to_tensors`]. Whether it fits a network, [`Trainer::resume`] checks.
+    pub fn from_tensors(state: TrainState, tensors: Params) -> Self {
+        let mut optimizer = Adam { first_decay: state.first_decay, second_decay: state.second_decay, ..Adam::new() };
+        let mut params = Params::default();
+        for (name, value) in tensors.0 {
             if let Some(name) = name.strip_prefix(FIRST) {
-                progress.optimizer.first.insert(name.to_owned(), value);
+                optimizer.first.insert(name.to_owned(), value);
             } else if let Some(name) = name.strip_prefix(SECOND) {
-                progress.optimizer.second.insert(name.to_owned(), value);
+                optimizer.second.insert(name.to_owned(), value);
             } else {
-                progress.params.0.insert(name, value);
+                params.0.insert(name, value);
             }
         }
-        Some(progress)
+        Self { step: state.step, params, optimizer }
     }
 }
 

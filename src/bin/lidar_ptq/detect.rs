@@ -8,8 +8,9 @@ use lidar_ptq::engine::Isa;
 use lidar_ptq::eval::table::Table;
 use lidar_ptq::node::sinks::{BagSink, DumpSink, JsonSink, PendingFile, PictureSink};
 use lidar_ptq::node::{FrameSink, InputOptions, Inputs, MotionTracker, Perception, Stage, Summary, replay};
-use std::io::{self, BufWriter, Write};
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -106,21 +107,22 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     if let Some(threads) = args.threads {
         rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().context("--threads")?;
     }
-    let model = Model::load(&args.model)?;
+    let model = Model::load(&args.model).with_context(|| args.model.display().to_string())?;
     let mut config = model.config().clone();
     args.change(&mut config)?;
     let classes = config.classes();
     let wanted = wanted_fields(&config);
+    args.check_outputs()?;
     let options = InputOptions { topic: args.topic.clone(), columns: args.fields.clone(), from_s: args.from, until_s: args.until };
     let mut inputs = Inputs::open(&args.input, wanted, options)?;
     let expected = args.max_frames.map_or(inputs.expected_frames(), |n| inputs.expected_frames().min(n as u64));
 
     let detector = Detector::new(config, Box::new(FloatNetwork::new(&model)?))?;
     let mut perception = Perception::new(detector, MotionTracker::new(args.fixed_frame.clone()));
-    let mut outputs = args.outputs(&model, &classes, expected)?;
+    let interrupted = Arc::new(AtomicBool::new(false));
+    let mut outputs = args.outputs(&model, &classes, expected, &interrupted)?;
     tracing::info!(model = %args.model.display(), isa = %isa, load_s = started.elapsed().as_secs_f64(), "ready");
 
-    let interrupted = Arc::new(AtomicBool::new(false));
     let flag = interrupted.clone();
     // A second Ctrl-C ends the program at once.
     ctrlc::set_handler(move || {
@@ -184,12 +186,21 @@ impl Args {
         Ok(())
     }
 
-    fn outputs(&self, model: &Model, classes: &[String], expected: u64) -> anyhow::Result<Outputs> {
-        let json: Option<JsonTarget> = match &self.json {
-            None => None,
-            Some(path) if path.as_os_str() == "-" => Some(JsonTarget::Stdout(BufWriter::new(io::stdout()))),
-            Some(path) => Some(JsonTarget::File(PendingFile::create(path)?)),
-        };
+    /// Results must not take the place of what they are made from.
+    fn check_outputs(&self) -> anyhow::Result<()> {
+        let sources = || std::iter::once(&self.model).chain(&self.input);
+        for output in [&self.out, &self.json, &self.sheet, &self.dump].into_iter().flatten() {
+            // A file that does not exist yet replaces nothing.
+            let Ok(output_file) = output.canonicalize() else { continue };
+            if let Some(source) = sources().find(|s| s.canonicalize().is_ok_and(|s| s == output_file)) {
+                bail!("{}: would replace the input {}", output.display(), source.display());
+            }
+        }
+        Ok(())
+    }
+
+    fn outputs(&self, model: &Model, classes: &[String], expected: u64, interrupted: &Arc<AtomicBool>) -> anyhow::Result<Outputs> {
+        let json = self.json.as_ref().map(|path| JsonTarget::open(path, interrupted)).transpose()?;
         let pictures = self.png.is_some() || self.sheet.is_some();
         Ok(Outputs {
             bag: self.out.as_ref().map(|p| BagSink::create(p, classes.to_vec()).map(|s| (p.clone(), s))).transpose()?,
@@ -212,23 +223,55 @@ fn wanted_fields(config: &DetectorConfig) -> Vec<String> {
 }
 
 enum JsonTarget {
-    Stdout(BufWriter<io::Stdout>),
     File(PendingFile),
+    /// The standard output, a pipe or a device.
+    Stream {
+        name: String,
+        out: Box<dyn Write>,
+        /// Set when the reader has gone (`| head`), which is a wish to stop, not a failure.
+        interrupted: Arc<AtomicBool>,
+    },
+}
+
+impl JsonTarget {
+    fn open(path: &Path, interrupted: &Arc<AtomicBool>) -> anyhow::Result<Self> {
+        let stream = |name: String, out| JsonTarget::Stream { name, out, interrupted: interrupted.clone() };
+        if path.as_os_str() == "-" {
+            return Ok(stream("standard output".into(), Box::new(io::stdout())));
+        }
+        let name = path.display().to_string();
+        match std::fs::metadata(path) {
+            Ok(found) if !found.is_file() => {
+                let file = File::options().write(true).open(path).with_context(|| name.clone())?;
+                Ok(stream(name, Box::new(file)))
+            }
+            _ => Ok(JsonTarget::File(PendingFile::create(path)?)),
+        }
+    }
+
+    /// Runs `f`; names the stream in its error, and gives `done` if the stream's reader has gone.
+    fn guarded<T>(&mut self, done: T, f: impl FnOnce(&mut dyn Write) -> io::Result<T>) -> io::Result<T> {
+        let (name, out, interrupted) = match self {
+            JsonTarget::File(file) => return f(file),
+            JsonTarget::Stream { name, out, interrupted } => (name, out, interrupted),
+        };
+        match f(out) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                interrupted.store(true, Ordering::SeqCst);
+                Ok(done)
+            }
+            result => result.map_err(|e| io::Error::new(e.kind(), format!("{name}: {e}"))),
+        }
+    }
 }
 
 impl Write for JsonTarget {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            JsonTarget::Stdout(out) => out.write(bytes),
-            JsonTarget::File(file) => file.write(bytes),
-        }
+        self.guarded(bytes.len(), |out| out.write(bytes))
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        match self {
-            JsonTarget::Stdout(out) => out.flush(),
-            JsonTarget::File(file) => file.flush(),
-        }
+        self.guarded((), |out| out.flush())
     }
 }
 

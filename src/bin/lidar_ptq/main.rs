@@ -3,6 +3,8 @@
 mod detect;
 mod import;
 mod info;
+mod sim;
+mod train;
 
 use clap::{Parser, Subcommand};
 use std::io::{ErrorKind, Write};
@@ -23,8 +25,10 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Import(import::Args),
-    Detect(detect::Args),
+    Detect(Box<detect::Args>),
     Info(info::Args),
+    Sim(sim::Args),
+    Train(train::Args),
 }
 
 fn main() -> ExitCode {
@@ -35,14 +39,28 @@ fn main() -> ExitCode {
         Command::Import(args) => import::run(&args),
         Command::Detect(args) => detect::run(&args),
         Command::Info(args) => info::run(&args),
+        Command::Sim(args) => sim::run(&args),
+        Command::Train(args) => train::run(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", describe(&error));
             ExitCode::FAILURE
         }
     }
+}
+
+/// The error and its causes, without those that the text before already tells.
+fn describe(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if !text.contains(&cause) {
+            text += if text.is_empty() { "" } else { ": " };
+            text += &cause;
+        }
+    }
+    text
 }
 
 /// Writes to stdout. A reader that has gone (`| head`) is no failure.

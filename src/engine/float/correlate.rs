@@ -281,13 +281,16 @@ pub(super) fn correlate_weight_gradient<T: Real>(
     kernels: &Kernels<T>,
     input: &[T],
     out_grad: &[T],
-    channels: usize,
-    outputs: usize,
     taps: [usize; 2],
     pass: &Pass,
     grad: &mut [T],
 ) {
     let [height, width] = pass.output;
+    let [inputs, positions] = [pass.input, pass.output].map(|[h, w]| h * w);
+    if inputs == 0 || positions == 0 {
+        return;
+    }
+    let (channels, outputs) = (input.len() / inputs, out_grad.len() / positions);
     // A block of output channels side by side, zero-filled to whole vectors, is what tiles read as weights.
     let ones = Packed::new(kernels, outputs, [1, 1], 0, |_, _, _, _| T::zero());
     let panels: Vec<Vec<T>> = ones

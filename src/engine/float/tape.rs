@@ -6,7 +6,7 @@
 use super::kernel::Real;
 use super::ops::linear::{Layer, bias_gradient, dense};
 use super::ops::norm::{self, Statistics};
-use super::ops::{concat, concat_backward, pillar, relu, relu_backward};
+use super::ops::{accumulate, concat, concat_backward, pillar, relu_backward, relu_forward};
 use super::{EngineError, Inputs, concrete_shape, parameter};
 use crate::graph::{Graph, NodeId, Op, PillarIndex};
 use ndarray::{ArrayD, Axis};
@@ -121,7 +121,7 @@ impl<T: Real> Tape<'_, T> {
         let mut grads: Vec<Option<ArrayD<T>>> = vec![None; self.graph.nodes.len()];
         let mut result = Gradients { params: BTreeMap::new(), nodes: BTreeMap::new() };
         for (id, seed) in seeds {
-            accumulate(&mut grads[id], seed);
+            add_to(&mut grads[id], seed);
         }
         for id in (0..self.graph.nodes.len()).rev() {
             let Some(grad) = grads[id].take() else { continue };
@@ -130,7 +130,7 @@ impl<T: Real> Tape<'_, T> {
             }
             for (input, grad) in self.node_backward(id, grad, wanted, &useful, &mut result.params) {
                 if useful[input] {
-                    accumulate(&mut grads[input], grad);
+                    add_to(&mut grads[input], grad);
                 }
             }
         }
@@ -185,7 +185,7 @@ impl<T: Real> Tape<'_, T> {
                 let out = norm::normalize(input, &statistics.mean, &statistics.var, *eps, weight, bias);
                 return (Some(out), Saved::Statistics(statistics));
             }
-            Op::Relu => self.input(id, 0).mapv(relu),
+            Op::Relu => relu_forward(self.input(id, 0)),
             Op::Add => self.input(id, 0) + self.input(id, 1),
             Op::Concat => {
                 let inputs: Vec<&ArrayD<T>> = (0..node.inputs.len()).map(|i| self.input(id, i)).collect();
@@ -249,7 +249,7 @@ impl<T: Real> Tape<'_, T> {
                 let Saved::Statistics(statistics) = &self.saved[id] else { unreachable!("batch norms save statistics") };
                 let batch = self.norm == Norm::Batch;
                 let weight = dense(self.param(id, "weight"));
-                let (input_grad, weight_grad, bias_grad) = norm::backward(self.input(id, 0), &grad, statistics, *eps, weight, batch);
+                let (input_grad, weight_grad, bias_grad) = norm::backward(self.input(id, 0), grad, statistics, *eps, weight, batch);
                 for (suffix, grad) in [("weight", weight_grad), ("bias", bias_grad)] {
                     if let Some(name) = own(suffix) {
                         params.insert(name, grad);
@@ -278,9 +278,9 @@ impl<T: Real> Tape<'_, T> {
     }
 }
 
-fn accumulate<T: Real>(slot: &mut Option<ArrayD<T>>, grad: ArrayD<T>) {
+fn add_to<T: Real>(slot: &mut Option<ArrayD<T>>, grad: ArrayD<T>) {
     match slot {
-        Some(sum) => *sum += &grad,
+        Some(sum) => accumulate(sum, &grad),
         None => *slot = Some(grad),
     }
 }

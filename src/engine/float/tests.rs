@@ -227,6 +227,24 @@ fn inference_with_folded_norms_is_the_forward_pass() {
 }
 
 #[test]
+fn a_frame_without_points_runs() {
+    let graph = small_pillar_network();
+    let mut numbers = Numbers(9);
+    let wide = parameters::<f32>(&graph, &mut numbers);
+    let empty = PillarIndex { offsets: vec![0], cells: vec![], batch: 1 };
+    let inputs = Inputs::default().with_dense("points", ArrayD::zeros(vec![0, 5])).with_pillars("pillars", Arc::new(empty));
+    let tape = forward(&graph, &wide, &inputs, Norm::Running).unwrap();
+    let got = FloatEngine::new(&graph, &crate::graph::Params(wide.clone())).unwrap().run(&inputs).unwrap();
+    // Away from the border nothing tells one cell from another.
+    let heat = tape.output("heat").unwrap();
+    assert_eq!(heat.shape(), [1, 8, 10, 2]);
+    for channel in 0..2 {
+        assert_eq!(heat[[0, 4, 4, channel]], heat[[0, 4, 6, channel]]);
+        assert!((got["heat"][[0, 4, 4, channel]] - heat[[0, 4, 4, channel]]).abs() < 1e-4);
+    }
+}
+
+#[test]
 fn results_do_not_depend_on_the_thread_count() {
     let graph = one_layer(Op::Conv2d { inputs: 16, outputs: 24, kernel: 3, stride: 1, padding: 1, bias: true, relu: true }, 40, 33, 16);
     let mut numbers = Numbers(11);

@@ -62,14 +62,18 @@ impl Canvas {
         let high = [fold(0, f32::max, f32::NEG_INFINITY), fold(1, f32::max, f32::NEG_INFINITY)];
         let edges = || corners.iter().zip(corners.iter().cycle().skip(1));
         let turn: f32 = edges().map(|(a, b)| a[0] * b[1] - a[1] * b[0]).sum();
+        // Corner and outward normal of each edge.
+        let sides: Vec<([f32; 2], [f32; 2])> = edges()
+            .map(|(a, b)| {
+                let edge = [b[0] - a[0], b[1] - a[1]];
+                let scale = turn.signum() / edge[0].hypot(edge[1]).max(1e-6);
+                (*a, [edge[1] * scale, -edge[0] * scale])
+            })
+            .collect();
         // Distance outside the farthest edge line: exact along edges, and that is all that can be seen of it.
         self.cover(low, high, 0.0, color, opacity, |p| {
-            let outside = |(a, b): (&[f32; 2], &[f32; 2])| {
-                let edge = [b[0] - a[0], b[1] - a[1]];
-                let length = edge[0].hypot(edge[1]).max(1e-6);
-                turn.signum() * (edge[1] * (p[0] - a[0]) - edge[0] * (p[1] - a[1])) / length
-            };
-            edges().map(outside).fold(f32::NEG_INFINITY, f32::max)
+            let outside = |(a, n): &([f32; 2], [f32; 2])| n[0] * (p[0] - a[0]) + n[1] * (p[1] - a[1]);
+            sides.iter().map(outside).fold(f32::NEG_INFINITY, f32::max)
         });
     }
 

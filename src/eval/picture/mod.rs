@@ -238,9 +238,16 @@ pub fn contact_sheet(pictures: &[RgbImage], columns: usize) -> RgbImage {
 /// Writes a PNG to a temporary file beside `path` and renames it, so that no reader sees half a picture.
 pub fn write_png(picture: &RgbImage, path: &Path) -> io::Result<()> {
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(folder)?;
-    let encoder = image::codecs::png::PngEncoder::new(io::BufWriter::new(&mut file));
-    picture.write_with_encoder(encoder).map_err(io::Error::other)?;
+    let mut options = tempfile::Builder::new();
+    // Readable as any other new file; without this only by the owner.
+    #[cfg(unix)]
+    options.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    let mut file = options.tempfile_in(folder)?;
+    let mut writer = io::BufWriter::new(&mut file);
+    picture.write_with_encoder(image::codecs::png::PngEncoder::new(&mut writer)).map_err(io::Error::other)?;
+    // Dropped unflushed, it would hide that the disk is full.
+    io::Write::flush(&mut writer)?;
+    drop(writer);
     file.persist(path).map_err(|e| e.error)?;
     Ok(())
 }

@@ -9,6 +9,9 @@
 
 mod tile;
 mod vector;
+mod vectorized;
+
+pub(super) use vectorized::vectorized;
 
 use crate::engine::{Isa, IsaError};
 use ndarray::NdFloat;

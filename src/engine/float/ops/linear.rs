@@ -136,7 +136,7 @@ impl Layer {
         for sample in 0..n {
             let image = &image[sample * per_image..][..per_image];
             let window = &window[sample * per_window..][..per_window];
-            correlate_weight_gradient(kernels, image, window, image_c, window_c, [taps; 2], &pass, &mut grad);
+            correlate_weight_gradient(kernels, image, window, [taps; 2], &pass, &mut grad);
         }
         let grad = ArrayD::from_shape_vec(vec![taps, taps, image_c, window_c], grad).expect("taps x taps x channels x outputs");
         // [y, x, image channel, window channel] to PyTorch's [window, image, y, x]; both layouts of weight are that.
