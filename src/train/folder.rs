@@ -1,13 +1,11 @@
 //! Labelled frames in a folder: `NNNNNN.npy` with the points as the network takes them, `NNNNNN.json` with the boxes.
 
 use super::targets::TrainingBox;
-use super::trainer::{Example, ExampleSource};
+use super::trainer::{Example, ExampleError, ExampleSource};
 use ndarray::Array2;
 use ndarray_npy::{read_npy, write_npy};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
-
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// A labelled object as the JSON file has it.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -74,10 +72,8 @@ impl ExampleFolder {
         std::fs::write(&path, text).map_err(|source| FolderError::Io { path, source })
     }
 
-    fn read(&self, index: usize) -> Result<Example, FolderError> {
-        let path = self.frames[index].clone();
-        let points = read_npy(&path).map_err(|source| FolderError::Points { path: path.clone(), source })?;
-        let path = path.with_extension("json");
+    fn read_boxes(&self, index: usize) -> Result<Vec<TrainingBox>, FolderError> {
+        let path = self.frames[index].with_extension("json");
         let text = std::fs::read(&path).map_err(|source| FolderError::Io { path: path.clone(), source })?;
         let boxes: Vec<LabelledBox> = serde_json::from_slice(&text).map_err(|source| FolderError::Boxes { path, source })?;
         let boxes = boxes.into_iter().map(|b| TrainingBox {
@@ -85,7 +81,12 @@ impl ExampleFolder {
             label: b.label,
             has_velocity: b.velocity.is_some(),
         });
-        Ok(Example { points, boxes: boxes.collect() })
+        Ok(boxes.collect())
+    }
+
+    fn read_points(&self, index: usize) -> Result<Array2<f32>, FolderError> {
+        let path = &self.frames[index];
+        read_npy(path).map_err(|source| FolderError::Points { path: path.clone(), source })
     }
 }
 
@@ -94,7 +95,11 @@ impl ExampleSource for ExampleFolder {
         self.frames.len()
     }
 
-    fn example(&self, index: usize) -> Result<Example, BoxError> {
-        Ok(self.read(index)?)
+    fn example(&self, index: usize) -> Result<Example, ExampleError> {
+        Ok(Example { points: self.read_points(index)?, boxes: self.read_boxes(index)? })
+    }
+
+    fn boxes(&self, index: usize) -> Result<Vec<TrainingBox>, ExampleError> {
+        Ok(self.read_boxes(index)?)
     }
 }

@@ -5,6 +5,7 @@ mod folder;
 mod initial;
 mod loss;
 mod optimizer;
+mod paste;
 mod targets;
 mod trainer;
 
@@ -13,5 +14,6 @@ pub use folder::{ExampleFolder, FolderError, LabelledBox};
 pub use initial::initial_params;
 pub use loss::{LossConfig, TaskLoss};
 pub use optimizer::{AdamConfig, OneCycle};
+pub use paste::PasteConfig;
 pub use targets::{Targets, TaskTargets, TrainingBox};
-pub use trainer::{Example, ExampleSource, Progress, StepReport, TrainConfig, TrainError, TrainState, Trainer};
+pub use trainer::{Example, ExampleError, ExampleSource, Progress, StepReport, TrainConfig, TrainError, TrainState, Trainer};

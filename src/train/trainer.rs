@@ -3,14 +3,16 @@
 use super::augment::AugmentConfig;
 use super::loss::{LossConfig, TaskLoss, task_loss};
 use super::optimizer::{Adam, AdamConfig, OneCycle};
+use super::paste::{ObjectIndex, PasteConfig};
 use super::targets::{Targets, TrainingBox, targets};
 use crate::detect::{DetectorConfig, PillarError, PillarInput, Pillarizer};
-use crate::engine::float::{EngineError, Inputs, Norm, Tape, forward};
+use crate::engine::float::{BatchStatistics, EngineError, Inputs, Norm, Tape, forward};
 use crate::graph::{Graph, NodeId, Op, Params};
 use crate::random::Rng;
 use ndarray::{Array2, ArrayD, ArrayView4, Ix4};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -22,13 +24,25 @@ pub struct TrainConfig {
     pub adam: AdamConfig,
     pub loss: LossConfig,
     pub augment: AugmentConfig,
+    pub paste: PasteConfig,
 }
 
 impl Default for TrainConfig {
     fn default() -> Self {
-        Self { seed: 1, steps: 1000, batch: 4, adam: AdamConfig::default(), loss: LossConfig::default(), augment: AugmentConfig::default() }
+        Self {
+            seed: 1,
+            steps: 1000,
+            batch: 4,
+            adam: AdamConfig::default(),
+            loss: LossConfig::default(),
+            augment: AugmentConfig::default(),
+            paste: PasteConfig::default(),
+        }
     }
 }
+
+/// Why a frame cannot be had, as its source puts it.
+pub type ExampleError = Box<dyn std::error::Error + Send + Sync>;
 
 /// A labelled frame, ready for the network: `points` are `[points, channels]` as [`DetectorConfig::points`] says.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,7 +64,22 @@ pub trait ExampleSource: Sync {
     ///
     /// # Errors
     /// The frame cannot be read.
-    fn example(&self, index: usize) -> Result<Example, Box<dyn std::error::Error + Send + Sync>>;
+    fn example(&self, index: usize) -> Result<Example, ExampleError>;
+
+    /// The labels of a frame without its points. To be overridden where that is cheaper.
+    ///
+    /// # Errors
+    /// The labels cannot be read.
+    fn boxes(&self, index: usize) -> Result<Vec<TrainingBox>, ExampleError> {
+        Ok(self.example(index)?.boxes)
+    }
+}
+
+/// A frame whose points have `columns` columns.
+pub(super) fn example_of(source: &dyn ExampleSource, index: usize, columns: usize) -> Result<Example, ExampleError> {
+    let example = source.example(index)?;
+    let found = example.points.ncols();
+    if found == columns { Ok(example) } else { Err(format!("expected points of {columns} columns, found {found}").into()) }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -60,7 +89,7 @@ pub enum TrainError {
     #[error("`batch` and `steps` must be at least 1, found {batch} and {steps}")]
     Nothing { batch: usize, steps: usize },
     #[error("frame {index}")]
-    Example { index: usize, source: Box<dyn std::error::Error + Send + Sync> },
+    Example { index: usize, source: ExampleError },
     #[error(transparent)]
     Pillars(#[from] PillarError),
     #[error(transparent)]
@@ -100,7 +129,13 @@ pub struct Trainer<'a> {
     config: TrainConfig,
     cycle: OneCycle,
     progress: Progress,
+    objects: Option<ObjectIndex>,
+    /// The batch of a step to come, made while the step before it was computed.
+    ahead: Option<(usize, Batch)>,
 }
+
+/// Frames, augmented, as labels and pillars.
+type Batch = Result<(Vec<Vec<TrainingBox>>, PillarInput), TrainError>;
 
 impl<'a> Trainer<'a> {
     /// From given parameters, at step 0.
@@ -112,7 +147,8 @@ impl<'a> Trainer<'a> {
             return Err(TrainError::Nothing { batch: config.batch, steps: config.steps });
         }
         let cycle = OneCycle::new(config.adam.clone(), config.steps);
-        Ok(Self { detector, graph, config, cycle, progress: Progress { step: 0, params, optimizer: Adam::new() } })
+        let progress = Progress { step: 0, params, optimizer: Adam::new() };
+        Ok(Self { detector, graph, config, cycle, progress, objects: None, ahead: None })
     }
 
     /// Goes on from a stored state.
@@ -139,19 +175,31 @@ impl<'a> Trainer<'a> {
         self.progress.step >= self.config.steps
     }
 
-    /// One step on the next batch.
+    /// One step on the next batch. The batch after it is made meanwhile; `source` must stay the same.
     ///
     /// # Errors
     /// A frame that cannot be read, or a loss that is no longer finite.
     pub fn step(&mut self, source: &dyn ExampleSource) -> Result<StepReport, TrainError> {
         let step = self.progress.step;
-        let (boxes, pillars) = self.batch(source)?;
-        let inputs = network_inputs(pillars);
-        let tape = forward(self.graph, &self.progress.params.0, &inputs, Norm::Batch)?;
-        let (tasks, seeds) = self.losses(&tape, &boxes);
-        let mut gradients = tape.backward(seeds, &|_| true, &[]).params;
-        let statistics = tape.batch_statistics();
-        drop(tape);
+        if source.is_empty() {
+            return Err(TrainError::NoExamples);
+        }
+        if self.objects.is_none() {
+            let classes = self.detector.classes();
+            let index = ObjectIndex::new(&self.config.paste, &classes, source);
+            self.objects = Some(index.map_err(|(index, source)| TrainError::Example { index, source })?);
+        }
+        let batch = match self.ahead.take() {
+            Some((at, batch)) if at == step => batch,
+            _ => self.batch(source, step),
+        };
+        let (boxes, pillars) = batch?;
+        let (computed, ahead) = rayon::join(
+            || self.gradients(&boxes, pillars),
+            || (step + 1 < self.config.steps).then(|| (step + 1, self.batch(source, step + 1))),
+        );
+        self.ahead = ahead;
+        let (tasks, mut gradients, statistics) = computed?;
 
         let (lr, momentum) = self.cycle.at(step);
         let params = &mut self.progress.params.0;
@@ -171,17 +219,36 @@ impl<'a> Trainer<'a> {
         if report.loss().is_finite() && gradient_norm.is_finite() { Ok(report) } else { Err(TrainError::Diverged { step }) }
     }
 
-    /// The frames of this step, augmented, as targets and pillars. Depends on seed and step alone.
-    fn batch(&self, source: &dyn ExampleSource) -> Result<(Vec<Vec<TrainingBox>>, PillarInput), TrainError> {
-        if source.is_empty() {
-            return Err(TrainError::NoExamples);
-        }
-        let first = self.progress.step * self.config.batch;
+    /// Losses, gradients of the parameters, and what the batch norms met.
+    #[allow(clippy::type_complexity)] // three maps that are used up at once
+    fn gradients(
+        &self,
+        boxes: &[Vec<TrainingBox>],
+        pillars: PillarInput,
+    ) -> Result<(Vec<TaskLoss>, BTreeMap<String, ArrayD<f32>>, BTreeMap<String, BatchStatistics>), TrainError> {
+        let inputs = network_inputs(pillars);
+        let tape = forward(self.graph, &self.progress.params.0, &inputs, Norm::Batch)?;
+        let (tasks, seeds) = self.losses(&tape, boxes);
+        Ok((tasks, tape.backward(seeds, &|_| true, &[]).params, tape.batch_statistics()))
+    }
+
+    /// The frames of a step. Depends on seed and step alone.
+    fn batch(&self, source: &dyn ExampleSource, step: usize) -> Batch {
+        let first = step * self.config.batch;
+        let features = &self.detector.points.features;
+        let time = features.iter().position(|f| f == "time");
+        let paste = self.objects.as_ref().filter(|_| (step as f64) < self.config.paste.until * self.config.steps as f64);
         let samples = (first..first + self.config.batch)
             .into_par_iter()
             .map(|draw| {
                 let index = self.shuffled(draw, source.len());
-                let Example { mut points, mut boxes } = source.example(index).map_err(|source| TrainError::Example { index, source })?;
+                let mut example = example_of(source, index, features.len()).map_err(|source| TrainError::Example { index, source })?;
+                if let Some(objects) = paste {
+                    let mut rng = Rng::new(self.config.seed.wrapping_add(draw as u64), "paste");
+                    let done = objects.paste(&self.config.paste, &mut rng, source, time, &mut example);
+                    done.map_err(|(index, source)| TrainError::Example { index, source })?;
+                }
+                let Example { mut points, mut boxes } = example;
                 let mut rng = Rng::new(self.config.seed.wrapping_add(draw as u64), "augment");
                 self.config.augment.apply(&mut rng, &mut points, &mut boxes);
                 let pillars = Pillarizer::new(self.detector)?.pillarize(points.view())?;

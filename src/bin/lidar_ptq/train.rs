@@ -53,7 +53,23 @@ fn default_store_every() -> usize {
     100
 }
 
+/// Tells the allocator to keep what is freed: every step asks for the same large arrays, and having the kernel clear their pages
+/// again each time costs a quarter of the step (0.71 s against 0.54 s on two Zen 4 cores).
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+fn keep_freed_memory() {
+    // SAFETY: `mallopt` only sets options of the allocator; no other thread runs yet.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, i32::MAX);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, i32::MAX);
+        libc::mallopt(libc::M_TOP_PAD, 256 << 20);
+    }
+}
+
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+fn keep_freed_memory() {}
+
 pub fn run(args: &Args) -> anyhow::Result<()> {
+    keep_freed_memory();
     if let Some(threads) = args.threads {
         rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().context("--threads")?;
     }
