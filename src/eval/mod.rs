@@ -2,6 +2,7 @@
 //!
 //! Boxes carry the index of their class in a list of names that goes with them.
 
+pub mod chart;
 pub mod picture;
 pub mod table;
 

@@ -3,6 +3,7 @@
 mod augment;
 mod folder;
 mod initial;
+mod log;
 mod loss;
 mod optimizer;
 mod paste;
@@ -12,6 +13,7 @@ mod trainer;
 pub use augment::AugmentConfig;
 pub use folder::{ExampleFolder, FolderError, LabelledBox};
 pub use initial::initial_params;
+pub use log::{LogEntry, LossLog};
 pub use loss::{LossConfig, TaskLoss};
 pub use optimizer::{AdamConfig, OneCycle};
 pub use paste::PasteConfig;

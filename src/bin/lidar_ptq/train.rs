@@ -4,10 +4,10 @@ use anyhow::{Context, bail};
 use clap::Args as ClapArgs;
 use indicatif::{ProgressBar, ProgressStyle};
 use lidar_ptq::detect::{DetectorConfig, Model};
+use lidar_ptq::eval::chart::Chart;
 use lidar_ptq::graph::{Manifest, Precision, Provenance, read_model_file, sha256_hex, write_model_file};
-use lidar_ptq::train::{ExampleFolder, Progress, StepReport, TrainConfig, TrainState, Trainer, initial_params};
+use lidar_ptq::train::{ExampleFolder, LogEntry, LossLog, Progress, TrainConfig, TrainState, Trainer, initial_params};
 use serde::{Deserialize, Serialize};
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,6 +20,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 ///   init: start.safetensors        # optional: weights to start from
 ///   train: {seed: 1, steps: 2000, batch: 4, adam: {lr: 0.002}}
 ///
+/// Beside the model stand MODEL.state (to go on from), MODEL.log.csv (losses of each step) and MODEL.loss.svg (their plot).
 /// Ctrl-C stops after the current step and keeps everything; --resume goes on from there.
 #[derive(ClapArgs)]
 #[command(verbatim_doc_comment)]
@@ -100,13 +101,11 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let bar = ProgressBar::new(run.train.steps as u64);
     bar.set_style(ProgressStyle::with_template("{bar:30} {pos}/{len} steps  {elapsed} so far, {eta} left  {msg}")?);
     let log_path = args.out.with_extension("log.csv");
-    let mut log = std::fs::OpenOptions::new()
-        .create(true)
-        .append(args.resume)
-        .write(true)
-        .truncate(!args.resume)
-        .open(&log_path)
-        .with_context(|| log_path.display().to_string())?;
+    let mut log = LossLog::open(&log_path, trainer.progress().step).with_context(|| log_path.display().to_string())?;
+    let keep = |trainer: &Trainer<'_>, log: &LossLog| {
+        store(trainer, &detector, &run, &args.out, &state_path)?;
+        draw(log, &args.out.with_extension("loss.svg"))
+    };
     let mut average = None;
     while !trainer.is_done() && !interrupted.load(Ordering::SeqCst) {
         let report = trainer.step(&frames)?;
@@ -114,12 +113,12 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         average = Some(smooth);
         bar.set_position(trainer.progress().step as u64);
         bar.set_message(format!("loss {smooth:.3}, gradient {:.1}, lr {:.1e}", report.gradient_norm, report.lr));
-        writeln!(log, "{}", log_line(&report)).with_context(|| log_path.display().to_string())?;
+        log.push(LogEntry::from(&report)).with_context(|| log_path.display().to_string())?;
         if trainer.progress().step % run.store_every == 0 {
-            store(&trainer, &detector, &run, &args.out, &state_path)?;
+            keep(&trainer, &log)?;
         }
     }
-    store(&trainer, &detector, &run, &args.out, &state_path)?;
+    keep(&trainer, &log)?;
     bar.finish();
     if interrupted.load(Ordering::SeqCst) && !trainer.is_done() {
         bail!("interrupted at step {}; go on with --resume", trainer.progress().step);
@@ -127,10 +126,21 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Step, learning rate, gradient norm, then heat-map and location loss of each task.
-fn log_line(report: &StepReport) -> String {
-    let tasks = report.tasks.iter().map(|t| format!(",{:.5},{:.5}", t.heatmap, t.location)).collect::<String>();
-    format!("{},{:.3e},{:.3}{tasks}", report.step, report.lr, report.gradient_norm)
+/// The losses of each task over the steps, smoothed.
+fn draw(log: &LossLog, path: &Path) -> anyhow::Result<()> {
+    const POINTS: usize = 200;
+    let entries = log.entries();
+    let mut chart = Chart::new("Training loss", "step", "loss");
+    for task in 0..entries.first().map_or(0, |e| e.tasks.len()) {
+        for (part, name) in ["heat map", "location"].iter().enumerate() {
+            let points = entries.chunks(entries.len().div_ceil(POINTS)).map(|chunk| {
+                let mean = chunk.iter().map(|e| e.tasks[task][part]).sum::<f64>() / chunk.len() as f64;
+                (chunk[chunk.len() / 2].step as f64, mean)
+            });
+            chart.line(&format!("task {task}, {name}"), points);
+        }
+    }
+    std::fs::write(path, chart.to_svg()?).with_context(|| path.display().to_string())
 }
 
 fn store(trainer: &Trainer<'_>, detector: &DetectorConfig, run: &RunConfig, out: &Path, state: &Path) -> anyhow::Result<()> {
