@@ -178,7 +178,7 @@ fn a_killed_run_goes_on_and_ends_as_if_nothing_had_happened() {
     assert!(run("straight.safetensors", &[]).status.success());
     assert_eq!(Model::load(&path("straight.safetensors")).expect("a model").config(), &tiny_config(1));
     assert_eq!(std::fs::read_to_string(path("straight.log.csv")).expect("a log").lines().count(), 1 + 60);
-    assert!(std::fs::read_to_string(path("straight.loss.svg")).expect("a plot").contains("task 1, location"));
+    assert!(std::fs::read_to_string(path("straight.loss.svg")).expect("a plot").contains("task 0, location"));
 
     let mut killed = command("killed.safetensors", &[]).spawn().expect("runs");
     while !path("killed.state").exists() && killed.try_wait().expect("asked").is_none() {

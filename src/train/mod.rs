@@ -9,6 +9,7 @@ mod optimizer;
 mod paste;
 mod targets;
 mod trainer;
+mod window;
 
 pub use augment::AugmentConfig;
 pub use folder::{ExampleFolder, FolderError, LabelledBox};
@@ -19,3 +20,4 @@ pub use optimizer::{AdamConfig, OneCycle};
 pub use paste::PasteConfig;
 pub use targets::{Targets, TaskTargets, TrainingBox};
 pub use trainer::{Example, ExampleError, ExampleSource, Progress, StepReport, TrainConfig, TrainError, TrainState, Trainer};
+pub use window::WindowConfig;

@@ -5,7 +5,8 @@ use super::loss::{LossConfig, TaskLoss, task_loss};
 use super::optimizer::{Adam, AdamConfig, OneCycle};
 use super::paste::{ObjectIndex, PasteConfig};
 use super::targets::{Targets, TrainingBox, targets};
-use crate::detect::{DetectorConfig, PillarError, PillarInput, Pillarizer};
+use super::window::WindowConfig;
+use crate::detect::{ConfigError, DetectorConfig, PillarError, PillarInput, Pillarizer};
 use crate::engine::float::{BatchStatistics, EngineError, Inputs, Norm, Tape, forward};
 use crate::graph::{Graph, NodeId, Op, Params};
 use crate::random::Rng;
@@ -25,6 +26,9 @@ pub struct TrainConfig {
     pub loss: LossConfig,
     pub augment: AugmentConfig,
     pub paste: PasteConfig,
+    /// Train on parts of frames.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub window: Option<WindowConfig>,
 }
 
 impl Default for TrainConfig {
@@ -37,6 +41,7 @@ impl Default for TrainConfig {
             loss: LossConfig::default(),
             augment: AugmentConfig::default(),
             paste: PasteConfig::default(),
+            window: None,
         }
     }
 }
@@ -94,6 +99,8 @@ pub enum TrainError {
     Pillars(#[from] PillarError),
     #[error(transparent)]
     Engine(#[from] EngineError),
+    #[error("`window.size`")]
+    Window(#[source] ConfigError),
     #[error("the loss is not finite at step {step}; lower `adam.lr`")]
     Diverged { step: usize },
     #[error("the stored state is of another network: parameter `{0}` is missing or has another shape")]
@@ -126,6 +133,8 @@ impl StepReport {
 pub struct Trainer<'a> {
     detector: &'a DetectorConfig,
     graph: &'a Graph,
+    /// The same network on a window.
+    window_graph: Option<Graph>,
     config: TrainConfig,
     cycle: OneCycle,
     progress: Progress,
@@ -134,21 +143,27 @@ pub struct Trainer<'a> {
     ahead: Option<(usize, Batch)>,
 }
 
-/// Frames, augmented, as labels and pillars.
-type Batch = Result<(Vec<Vec<TrainingBox>>, PillarInput), TrainError>;
+type Batch = Result<(Vec<Sample>, PillarInput), TrainError>;
+
+/// What the network should say of a frame: its boxes after augmentation, and the grid that its maps cover.
+struct Sample {
+    boxes: Vec<TrainingBox>,
+    detector: DetectorConfig,
+}
 
 impl<'a> Trainer<'a> {
     /// From given parameters, at step 0.
     ///
     /// # Errors
-    /// A configuration without steps.
+    /// A configuration without steps, or a window that the network cannot run on.
     pub fn new(detector: &'a DetectorConfig, graph: &'a Graph, params: Params, config: TrainConfig) -> Result<Self, TrainError> {
         if config.batch == 0 || config.steps == 0 {
             return Err(TrainError::Nothing { batch: config.batch, steps: config.steps });
         }
         let cycle = OneCycle::new(config.adam.clone(), config.steps);
+        let window_graph = config.window.map(|w| w.detector(detector).graph()).transpose().map_err(TrainError::Window)?;
         let progress = Progress { step: 0, params, optimizer: Adam::new() };
-        Ok(Self { detector, graph, config, cycle, progress, objects: None, ahead: None })
+        Ok(Self { detector, graph, window_graph, config, cycle, progress, objects: None, ahead: None })
     }
 
     /// Goes on from a stored state.
@@ -193,9 +208,9 @@ impl<'a> Trainer<'a> {
             Some((at, batch)) if at == step => batch,
             _ => self.batch(source, step),
         };
-        let (boxes, pillars) = batch?;
+        let (samples, pillars) = batch?;
         let (computed, ahead) = rayon::join(
-            || self.gradients(&boxes, pillars),
+            || self.gradients(step, &samples, pillars),
             || (step + 1 < self.config.steps).then(|| (step + 1, self.batch(source, step + 1))),
         );
         self.ahead = ahead;
@@ -223,13 +238,19 @@ impl<'a> Trainer<'a> {
     #[allow(clippy::type_complexity)] // three maps that are used up at once
     fn gradients(
         &self,
-        boxes: &[Vec<TrainingBox>],
+        step: usize,
+        samples: &[Sample],
         pillars: PillarInput,
     ) -> Result<(Vec<TaskLoss>, BTreeMap<String, ArrayD<f32>>, BTreeMap<String, BatchStatistics>), TrainError> {
         let inputs = network_inputs(pillars);
-        let tape = forward(self.graph, &self.progress.params.0, &inputs, Norm::Batch)?;
-        let (tasks, seeds) = self.losses(&tape, boxes);
+        let graph = self.window_graph.as_ref().filter(|_| self.window(step).is_some()).unwrap_or(self.graph);
+        let tape = forward(graph, &self.progress.params.0, &inputs, Norm::Batch)?;
+        let (tasks, seeds) = self.losses(&tape, samples);
         Ok((tasks, tape.backward(seeds, &|_| true, &[]).params, tape.batch_statistics()))
+    }
+
+    fn window(&self, step: usize) -> Option<WindowConfig> {
+        self.config.window.filter(|w| (step as f64) < w.until * self.config.steps as f64)
     }
 
     /// The frames of a step. Depends on seed and step alone.
@@ -238,6 +259,7 @@ impl<'a> Trainer<'a> {
         let features = &self.detector.points.features;
         let time = features.iter().position(|f| f == "time");
         let paste = self.objects.as_ref().filter(|_| (step as f64) < self.config.paste.until * self.config.steps as f64);
+        let window = self.window(step);
         let samples = (first..first + self.config.batch)
             .into_par_iter()
             .map(|draw| {
@@ -251,12 +273,16 @@ impl<'a> Trainer<'a> {
                 let Example { mut points, mut boxes } = example;
                 let mut rng = Rng::new(self.config.seed.wrapping_add(draw as u64), "augment");
                 self.config.augment.apply(&mut rng, &mut points, &mut boxes);
-                let pillars = Pillarizer::new(self.detector)?.pillarize(points.view())?;
-                Ok((boxes, pillars))
+                let mut detector = self.detector.clone();
+                if let Some(window) = window {
+                    detector.grid = window.draw(&mut rng, &detector.grid, &boxes);
+                }
+                let pillars = Pillarizer::new(&detector)?.pillarize(points.view())?;
+                Ok((Sample { boxes, detector }, pillars))
             })
             .collect::<Result<Vec<_>, TrainError>>()?;
-        let (boxes, pillars): (Vec<_>, Vec<_>) = samples.into_iter().unzip();
-        Ok((boxes, PillarInput::batch(&pillars)?))
+        let (samples, pillars): (Vec<_>, Vec<_>) = samples.into_iter().unzip();
+        Ok((samples, PillarInput::batch(&pillars)?))
     }
 
     /// The frame of the `draw`th draw: every epoch is a permutation of its own.
@@ -271,14 +297,14 @@ impl<'a> Trainer<'a> {
     }
 
     /// The loss of each task, and the gradients with respect to the graph's outputs.
-    fn losses(&self, tape: &Tape<'_, f32>, boxes: &[Vec<TrainingBox>]) -> (Vec<TaskLoss>, Vec<(NodeId, ArrayD<f32>)>) {
+    fn losses(&self, tape: &Tape<'_, f32>, samples: &[Sample]) -> (Vec<TaskLoss>, Vec<(NodeId, ArrayD<f32>)>) {
         let head = &self.detector.network.head;
         let output = |task: usize, role: &str| -> Option<(NodeId, ArrayView4<'_, f32>)> {
             let id = self.graph.output(&format!("task{task}.{role}"))?;
             Some((id, tape.value(id)?.view().into_dimensionality::<Ix4>().ok()?))
         };
         let map = output(0, head.branches[0].role.name()).map_or([0, 0], |(_, v)| [v.dim().1, v.dim().2]);
-        let targets: Vec<Targets> = boxes.par_iter().map(|b| targets(self.detector, map, b)).collect();
+        let targets: Vec<Targets> = samples.par_iter().map(|s| targets(&s.detector, map, &s.boxes)).collect();
         let (mut losses, mut seeds) = (Vec::new(), Vec::new());
         for task in 0..head.tasks.len() {
             let (ids, views): (Vec<_>, Vec<_>) = head.branches.iter().filter_map(|b| output(task, b.role.name())).unzip();

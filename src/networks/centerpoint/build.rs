@@ -94,10 +94,11 @@ fn heads(graph: &mut GraphBuilder, head: &Head, keys: &KeyTable, map: NodeId) {
     for (t, task) in head.tasks.iter().enumerate() {
         for branch in &head.branches {
             let key = |pattern| fill(pattern, &[("{t}", &t), ("{name}", &branch.name)]);
+            let hidden = branch.channels.unwrap_or(head.branch_channels);
             let channels = branch.role.channels(task.classes.len());
-            let x = graph.add(key(keys.branch_conv), conv3x3(head.shared_channels, head.branch_channels, head.bias_before_norm), &[shared]);
+            let x = graph.add(key(keys.branch_conv), conv3x3(head.shared_channels, hidden, head.bias_before_norm), &[shared]);
             let x = norm_relu(graph, key(keys.branch_norm), norm, x);
-            let x = graph.add(key(keys.branch_final), conv3x3(head.branch_channels, channels, true), &[x]);
+            let x = graph.add(key(keys.branch_final), conv3x3(hidden, channels, true), &[x]);
             graph.output(output_role(t, branch.role), x);
         }
     }

@@ -88,6 +88,9 @@ pub struct Branch {
     pub role: BranchRole,
     /// The original's module name (`reg`, `center`, ...).
     pub name: String,
+    /// Width between its two convolutions, where it is not the head's `branch_channels`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub channels: Option<usize>,
 }
 
 /// What a branch regresses. Graph outputs are named `task{t}.{role}`.

@@ -145,6 +145,7 @@ impl Head {
             if !roles.insert(branch.role) {
                 return Err(field("head.branches.role", "roles that differ", &branch.role.name()));
             }
+            within("head.branches.channels", branch.channels.unwrap_or(1), CHANNELS)?;
         }
         // Velocity is the only branch that a detector can do without.
         let required = [BranchRole::Heatmap, BranchRole::Offset, BranchRole::Height, BranchRole::Size, BranchRole::Rotation];
