@@ -6,19 +6,19 @@ use std::fmt;
 ///
 /// ```
 /// use lidar_ptq::eval::table::Table;
-/// let mut table = Table::new(&["class", "AP"]);
+/// let mut table = Table::new(["class", "AP"]);
 /// table.row(["car".into(), "0.81".into()]);
 /// assert_eq!(table.to_string(), "class    AP\ncar    0.81\n");
 /// ```
 #[derive(Clone, Debug)]
-pub struct Table<const N: usize> {
-    rows: Vec<[String; N]>,
+pub struct Table {
+    rows: Vec<Vec<String>>,
     left: usize,
 }
 
-impl<const N: usize> Table<N> {
-    pub fn new(headers: &[&str; N]) -> Self {
-        Self { rows: vec![headers.map(str::to_owned)], left: 1 }
+impl Table {
+    pub fn new<S: Into<String>>(headers: impl IntoIterator<Item = S>) -> Self {
+        Self { rows: vec![headers.into_iter().map(Into::into).collect()], left: 1 }
     }
 
     /// Aligns the first `columns` columns left.
@@ -26,20 +26,23 @@ impl<const N: usize> Table<N> {
         Self { left: columns, ..self }
     }
 
-    pub fn row(&mut self, cells: [String; N]) {
-        self.rows.push(cells);
+    /// A row may be shorter than the headers.
+    pub fn row(&mut self, cells: impl IntoIterator<Item = String>) {
+        self.rows.push(cells.into_iter().collect());
     }
 }
 
-impl<const N: usize> fmt::Display for Table<N> {
+impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let widths: [usize; N] = std::array::from_fn(|c| self.rows.iter().map(|r| r[c].chars().count()).max().unwrap_or(0));
+        let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
+        let width = |c: usize| self.rows.iter().filter_map(|r| r.get(c)).map(|cell| cell.chars().count()).max().unwrap_or(0);
+        let widths: Vec<usize> = (0..columns).map(width).collect();
         for row in &self.rows {
             let cells = row
                 .iter()
-                .zip(widths)
+                .zip(&widths)
                 .enumerate()
-                .map(|(column, (cell, width))| if column < self.left { format!("{cell:<width$}") } else { format!("{cell:>width$}") });
+                .map(|(column, (cell, &width))| if column < self.left { format!("{cell:<width$}") } else { format!("{cell:>width$}") });
             writeln!(f, "{}", cells.collect::<Vec<_>>().join("  ").trim_end())?;
         }
         Ok(())

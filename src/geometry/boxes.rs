@@ -1,5 +1,7 @@
 //! Oriented boxes that stand on a plane parallel to x and y.
 
+use super::Pose;
+use nalgebra::Vector3;
 use serde::{Deserialize, Serialize};
 
 /// An oriented box: all that CenterPoint and BEVFormer regress for an object.
@@ -35,6 +37,20 @@ impl Box3 {
         2.0 * along.abs() <= self.size[0] && 2.0 * across.abs() <= self.size[1] && 2.0 * dz.abs() <= self.size[2]
     }
 
+    /// The same box in another frame. What tilts it is lost: its edges stay parallel to the ground plane and its height.
+    pub fn moved(&self, to_from_own: &Pose) -> Self {
+        let turn = |x: f64, y: f64| to_from_own.0.rotation * Vector3::new(x, y, 0.0);
+        let (sin, cos) = f64::from(self.yaw).sin_cos();
+        let heading = turn(cos, sin);
+        let velocity = turn(self.velocity[0].into(), self.velocity[1].into());
+        Self {
+            center: to_from_own.apply(self.center.map(f64::from)).map(|v| v as f32),
+            size: self.size,
+            yaw: wrap_angle(heading.y.atan2(heading.x) as f32),
+            velocity: [velocity.x as f32, velocity.y as f32],
+        }
+    }
+
     /// Distance of the centre from the origin in the ground plane, metres.
     pub fn range(&self) -> f32 {
         self.center[0].hypot(self.center[1])
@@ -62,6 +78,20 @@ mod tests {
                 assert!((w.sin() - a.sin()).abs() < 1e-4 && (w.cos() - a.cos()).abs() < 1e-4);
             }
         }
+    }
+
+    #[test]
+    fn a_moved_box_has_its_corners_where_the_pose_takes_them() {
+        let b = Box3 { center: [3.0, -2.0, 1.0], size: [4.0, 2.0, 1.5], yaw: 2.5, velocity: [3.0, 0.5] };
+        let pose = Pose::from_yaw([10.0, 5.0, -1.0], 1.1);
+        let moved = b.moved(&pose);
+        for (corner, own) in moved.bev_corners().iter().zip(b.bev_corners()) {
+            let want = pose.apply([own[0].into(), own[1].into(), 0.0]);
+            assert!((f64::from(corner[0]) - want[0]).abs() < 1e-5 && (f64::from(corner[1]) - want[1]).abs() < 1e-5);
+        }
+        // Speed along the heading stays what it is.
+        let along = |b: &Box3| b.velocity[0] * b.yaw.cos() + b.velocity[1] * b.yaw.sin();
+        assert!((along(&moved) - along(&b)).abs() < 1e-5 && moved.center[2].abs() < 1e-6);
     }
 
     #[test]

@@ -3,16 +3,23 @@
 //! A frame's way: [`Inputs`] or a transport gives a cloud, [`Perception`] turns it into boxes, [`messages`] into what rviz
 //! shows. [`replay`] is the detector node without a network: bags and files in, a bag and lines out.
 
+mod evaluator;
 mod input;
+mod labelled_bag;
 pub mod messages;
 mod motion;
 mod perception;
 mod replay;
+pub mod simulated;
 pub mod sinks;
 mod summary;
+mod truth;
 
+pub use evaluator::{EvalOutcome, Evaluator, LabelledCloud, LabelledEvent, Labels};
 pub use input::{Event, InputError, InputOptions, Inputs, OpenFrame};
+pub use labelled_bag::{LabelledBags, LabelledBagsError};
 pub use motion::{MotionSource, MotionTracker};
 pub use perception::{Frame, FrameError, Perception};
 pub use replay::{FrameRecord, FrameSink, ReplayError, replay};
 pub use summary::{Stage, StageStatistics, Summary};
+pub use truth::{BagTruth, TruthError, TruthOptions};

@@ -5,10 +5,12 @@ use crate::ros::bag::RawMessage;
 use crate::ros::msg::RosMessage;
 use crate::ros::msg::nav_msgs::Odometry;
 use crate::ros::msg::tf2_msgs::TFMessage;
-use crate::sensor::{EgoMotion, FixedFrame, MotionError, PoseTrack, Stamp, TransformBuffer};
+use crate::sensor::{EgoMotion, FixedFrame, MotionError, PoseTrack, Stamp, TransformBuffer, TransformError};
 
 /// Frames that stand still, in the order in which they are tried (REP 105: `odom` is continuous, `map` may jump).
 const FIXED_FRAMES: [&str; 3] = ["odom", "map", "world"];
+/// The vehicle itself, in the order in which they are tried.
+const VEHICLE_FRAMES: [&str; 2] = ["base_link", "base_footprint"];
 /// History that sweeps may reach back, seconds.
 const HISTORY_S: f64 = 10.0;
 /// How far beyond the last known pose motion is continued: clouds often arrive before their transform.
@@ -95,6 +97,19 @@ impl MotionTracker {
             track.push(odometry.header.stamp, pose);
         }
         Ok(())
+    }
+
+    /// `target_from_source` at a time, from the transforms.
+    ///
+    /// # Errors
+    /// Frames that no known transform links at that time.
+    pub fn lookup(&self, target: &str, source: &str, stamp: Stamp) -> Result<Pose, TransformError> {
+        self.transforms.lookup(target, source, stamp)
+    }
+
+    /// The origin of the vehicle's own frame (REP 105), seen from a frame at a time.
+    pub fn vehicle_in(&self, frame: &str, stamp: Stamp) -> Option<[f64; 3]> {
+        VEHICLE_FRAMES.iter().find_map(|vehicle| self.lookup(frame, vehicle, stamp).ok()).map(|pose| pose.translation())
     }
 
     /// Where the motion of a sensor at a time would come from.

@@ -62,6 +62,13 @@ impl Perception {
         self.motion.on_message(message);
     }
 
+    /// A cloud in which nothing is to be found: later ones may still need its points.
+    pub fn pass_over(&mut self, frame: &OpenFrame) {
+        if frame.in_sequence {
+            self.sweeps.pass_over(&frame.cloud);
+        }
+    }
+
     /// A cloud. `inspect` sees the network's raw outputs.
     ///
     /// # Errors

@@ -118,6 +118,18 @@ fn process(
             return Ok(());
         }
     };
+    count(input, &frame, perception, summary);
+
+    let start = Instant::now();
+    let record = FrameRecord { index: summary.frames, input, frame: &frame, maps: maps.as_ref() };
+    write(sinks, summary.frames, |s| s.on_frame(&record))?;
+    summary.add_time(Stage::Write, start.elapsed());
+    summary.frames += 1;
+    Ok(())
+}
+
+/// Times, points and boxes of a frame, and what is worth knowing about it.
+pub(super) fn count(input: &OpenFrame, frame: &Frame, perception: &Perception, summary: &mut Summary) {
     let times = frame.detections.times;
     for (stage, time) in [
         (Stage::Sweep, frame.sweep_time),
@@ -133,14 +145,7 @@ fn process(
     for detection in &frame.detections.boxes {
         *summary.boxes_by_class.entry(classes[detection.label].clone()).or_default() += 1;
     }
-    note(input, &frame, perception, summary);
-
-    let start = Instant::now();
-    let record = FrameRecord { index: summary.frames, input, frame: &frame, maps: maps.as_ref() };
-    write(sinks, summary.frames, |s| s.on_frame(&record))?;
-    summary.add_time(Stage::Write, start.elapsed());
-    summary.frames += 1;
-    Ok(())
+    note(input, frame, perception, summary);
 }
 
 /// Everything that made this frame less than it could have been.

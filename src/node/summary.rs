@@ -67,6 +67,12 @@ impl Summary {
         *self.notes.entry(what.into()).or_default() += 1;
     }
 
+    /// What was skipped and noted, a sentence each.
+    pub fn remarks(&self) -> impl Iterator<Item = String> {
+        let skipped = self.skipped.iter().map(|(reason, count)| format!("skipped {count}: {reason}"));
+        skipped.chain(self.notes.iter().map(|(what, count)| format!("note, {count} times: {what}")))
+    }
+
     pub fn boxes(&self) -> usize {
         self.boxes_by_class.values().sum()
     }

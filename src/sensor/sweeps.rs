@@ -134,11 +134,7 @@ impl SweepBuffer {
     /// As in det3d's nuScenes loader, points within the ego box are left out of the older sweeps, in their own frame,
     /// before these are moved. A sweep whose motion is not known is left out and reported, not put in the wrong place.
     pub fn merge(&mut self, newest: PointCloud, motion: &dyn EgoMotion) -> (PointCloud, SweepReport) {
-        let reset = self.reset_reason(newest.stamp);
-        if let Some(reason) = reset {
-            self.older.clear();
-            tracing::warn!(%reason, "sweeps start again");
-        }
+        let reset = self.reset_if_apart(newest.stamp);
         let mut merged = Merged::start(&newest, self.older.iter().map(PointCloud::len).sum());
         let mut report = SweepReport { merged: 1, wanted: self.config.count.max(1), left_out: Vec::new(), reset };
         for old in &self.older {
@@ -149,6 +145,21 @@ impl SweepBuffer {
         }
         self.keep(&newest);
         (merged.finish(newest), report)
+    }
+
+    /// Keeps a cloud for those after it, without merging it with those before.
+    pub fn pass_over(&mut self, cloud: &PointCloud) {
+        self.reset_if_apart(cloud.stamp);
+        self.keep(cloud);
+    }
+
+    fn reset_if_apart(&mut self, stamp: Stamp) -> Option<Reset> {
+        let reset = self.reset_reason(stamp);
+        if let Some(reason) = reset {
+            self.older.clear();
+            tracing::warn!(%reason, "sweeps start again");
+        }
+        reset
     }
 
     fn reset_reason(&self, stamp: Stamp) -> Option<Reset> {

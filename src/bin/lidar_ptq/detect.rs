@@ -1,5 +1,6 @@
 //! `lidar_ptq detect`: boxes from bags and files.
 
+use crate::options::{CloudArgs, catch_interrupt, refuse_to_replace, use_threads, wanted_fields};
 use anyhow::{Context, bail};
 use clap::Args as ClapArgs;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -7,7 +8,7 @@ use lidar_ptq::detect::{Detector, DetectorConfig, FloatNetwork, Model};
 use lidar_ptq::engine::Isa;
 use lidar_ptq::eval::table::Table;
 use lidar_ptq::node::sinks::{BagSink, DumpSink, JsonSink, PendingFile, PictureSink};
-use lidar_ptq::node::{FrameSink, InputOptions, Inputs, MotionTracker, Perception, Stage, Summary, replay};
+use lidar_ptq::node::{FrameSink, Inputs, MotionTracker, Perception, Stage, Summary, replay};
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -52,36 +53,11 @@ pub struct Args {
     #[arg(long, value_name = "FILE.npz", help_heading = "Output")]
     dump: Option<PathBuf>,
 
-    /// Topic of the clouds, where a bag has several.
-    #[arg(long, help_heading = "Input")]
-    topic: Option<String>,
-    /// Columns of raw .bin and .npy clouds: x,y,z,intensity,time.
-    #[arg(long, value_delimiter = ',', help_heading = "Input")]
-    fields: Option<Vec<String>>,
-    /// Frame that stands still, for merging sweeps; by default odom, map or world, whichever /tf reaches.
-    #[arg(long, value_name = "FRAME", help_heading = "Input")]
-    fixed_frame: Option<String>,
-    /// Start this many seconds into each bag.
-    #[arg(long, default_value_t = 0.0, value_name = "SECONDS", help_heading = "Input")]
-    from: f64,
-    /// Stop this many seconds into each bag.
-    #[arg(long, value_name = "SECONDS", help_heading = "Input")]
-    until: Option<f64>,
+    #[command(flatten)]
+    clouds: CloudArgs,
     /// Stop after this many frames.
     #[arg(long, value_name = "N", help_heading = "Input")]
     max_frames: Option<usize>,
-    /// Merge this many sweeps instead of the model's number.
-    #[arg(long, value_name = "N", help_heading = "Input")]
-    sweeps: Option<usize>,
-    /// Field of the cloud to take for intensity.
-    #[arg(long, value_name = "FIELD", help_heading = "Input")]
-    intensity_field: Option<String>,
-    /// Factor from the sensor's intensity to the one the model was trained with (nuScenes: 0..255).
-    #[arg(long, value_name = "FACTOR", help_heading = "Input")]
-    intensity_scale: Option<f32>,
-    /// Intensity of every point, for a sensor that has none.
-    #[arg(long, value_name = "VALUE", help_heading = "Input")]
-    intensity_constant: Option<f32>,
 
     /// Report boxes above this score only. Lower than the model's own threshold is possible.
     #[arg(long, value_name = "SCORE", help_heading = "Boxes")]
@@ -104,33 +80,21 @@ fn class_threshold(text: &str) -> Result<(String, f32), String> {
 pub fn run(args: &Args) -> anyhow::Result<()> {
     let started = Instant::now();
     let isa = Isa::choose()?;
-    if let Some(threads) = args.threads {
-        rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().context("--threads")?;
-    }
+    use_threads(args.threads)?;
     let model = Model::load(&args.model).with_context(|| args.model.display().to_string())?;
     let mut config = model.config().clone();
     args.change(&mut config)?;
     let classes = config.classes();
     let wanted = wanted_fields(&config);
     args.check_outputs()?;
-    let options = InputOptions { topic: args.topic.clone(), columns: args.fields.clone(), from_s: args.from, until_s: args.until };
-    let mut inputs = Inputs::open(&args.input, wanted, options)?;
+    let mut inputs = Inputs::open(&args.input, wanted, args.clouds.options())?;
     let expected = args.max_frames.map_or(inputs.expected_frames(), |n| inputs.expected_frames().min(n as u64));
 
     let detector = Detector::new(config, Box::new(FloatNetwork::new(&model)?))?;
-    let mut perception = Perception::new(detector, MotionTracker::new(args.fixed_frame.clone()));
-    let interrupted = Arc::new(AtomicBool::new(false));
+    let mut perception = Perception::new(detector, MotionTracker::new(args.clouds.fixed_frame.clone()));
+    let interrupted = catch_interrupt()?;
     let mut outputs = args.outputs(&model, &classes, expected, &interrupted)?;
     tracing::info!(model = %args.model.display(), isa = %isa, load_s = started.elapsed().as_secs_f64(), "ready");
-
-    let flag = interrupted.clone();
-    // A second Ctrl-C ends the program at once.
-    ctrlc::set_handler(move || {
-        if flag.swap(true, Ordering::SeqCst) {
-            std::process::exit(130);
-        }
-    })
-    .context("cannot catch Ctrl-C")?;
 
     let bar = progress_bar(expected);
     let mut first_box = None;
@@ -165,19 +129,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
 
 impl Args {
     fn change(&self, config: &mut DetectorConfig) -> anyhow::Result<()> {
-        let intensity = &mut config.points.intensity;
-        if let Some(field) = &self.intensity_field {
-            intensity.field.clone_from(field);
-        }
-        if let Some(scale) = self.intensity_scale {
-            intensity.scale = scale;
-        }
-        if self.intensity_constant.is_some() {
-            intensity.constant = self.intensity_constant;
-        }
-        if let Some(count) = self.sweeps {
-            config.points.sweeps.count = count;
-        }
+        self.clouds.change(config);
         if let Some(threshold) = self.score_threshold {
             config.decode.score_threshold = threshold;
         }
@@ -189,14 +141,7 @@ impl Args {
     /// Results must not take the place of what they are made from.
     fn check_outputs(&self) -> anyhow::Result<()> {
         let sources = || std::iter::once(&self.model).chain(&self.input);
-        for output in [&self.out, &self.json, &self.sheet, &self.dump].into_iter().flatten() {
-            // A file that does not exist yet replaces nothing.
-            let Ok(output_file) = output.canonicalize() else { continue };
-            if let Some(source) = sources().find(|s| s.canonicalize().is_ok_and(|s| s == output_file)) {
-                bail!("{}: would replace the input {}", output.display(), source.display());
-            }
-        }
-        Ok(())
+        [&self.out, &self.json, &self.sheet, &self.dump].into_iter().flatten().try_for_each(|output| refuse_to_replace(output, sources()))
     }
 
     fn outputs(&self, model: &Model, classes: &[String], expected: u64, interrupted: &Arc<AtomicBool>) -> anyhow::Result<Outputs> {
@@ -213,13 +158,6 @@ impl Args {
             picture_paths: self.png.iter().chain(&self.sheet).cloned().collect(),
         })
     }
-}
-
-/// Fields to look for in clouds, besides x, y, z.
-fn wanted_fields(config: &DetectorConfig) -> Vec<String> {
-    let points = &config.points;
-    let field = |name: &String| if name == "intensity" { points.intensity.field.clone() } else { name.clone() };
-    points.features.iter().skip(3).map(field).collect()
 }
 
 enum JsonTarget {
@@ -335,14 +273,14 @@ fn report(summary: &Summary, inputs: &Inputs, first_box: Option<Duration>, total
         text.push_str(&s);
         text.push('\n');
     };
-    let mut stages = Table::new(&["stage", "p50 ms", "p99 ms", "total s"]);
+    let mut stages = Table::new(["stage", "p50 ms", "p99 ms", "total s"]);
     for stage in Stage::ALL {
         let s = summary.statistics(stage);
         stages.row([stage.name().to_owned(), format!("{:.2}", s.p50_ms), format!("{:.2}", s.p99_ms), format!("{:.2}", s.total_ms / 1e3)]);
     }
     line(stages.to_string());
     if !summary.boxes_by_class.is_empty() {
-        let mut boxes = Table::new(&["class", "boxes"]);
+        let mut boxes = Table::new(["class", "boxes"]);
         for (class, count) in &summary.boxes_by_class {
             boxes.row([class.clone(), count.to_string()]);
         }
@@ -353,12 +291,7 @@ fn report(summary: &Summary, inputs: &Inputs, first_box: Option<Duration>, total
     let first = first_box.map_or_else(String::new, |t| format!(", first box after {:.2} s", t.as_secs_f64()));
     let memory = peak_memory_mb().map_or_else(String::new, |mb| format!(", peak memory {mb} MB"));
     line(format!("{:.2} s in all{first}{memory}, {} threads, {isa}", total.as_secs_f64(), rayon::current_num_threads()));
-    for (reason, count) in &summary.skipped {
-        line(format!("skipped {count}: {reason}"));
-    }
-    for (what, count) in &summary.notes {
-        line(format!("note, {count} times: {what}"));
-    }
+    summary.remarks().for_each(&mut line);
     for problem in inputs.problems() {
         line(format!("bag: {problem}"));
     }

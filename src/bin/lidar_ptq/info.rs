@@ -89,7 +89,7 @@ impl Totals {
 
 fn layer_table(layers: &[LayerCost]) -> String {
     let totals = Totals::of(layers);
-    let mut table = Table::new(&["layer", "kind", "output", "MMACs", "parameters", "bytes"]).left(3);
+    let mut table = Table::new(["layer", "kind", "output", "MMACs", "parameters", "bytes"]).left(3);
     for l in layers {
         let shape = l.shape.iter().map(|d| dim_text(*d)).collect::<Vec<_>>().join(" x ");
         let bytes = count_text(l.parameters * PARAMETER_BYTES);

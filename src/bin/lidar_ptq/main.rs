@@ -1,8 +1,10 @@
 //! The command line: subcommands, exit status (0; 1 on failure; 2 on wrong usage), messages on stderr, data on stdout.
 
 mod detect;
+mod eval;
 mod import;
 mod info;
+mod options;
 mod sim;
 mod train;
 
@@ -26,6 +28,7 @@ struct Cli {
 enum Command {
     Import(import::Args),
     Detect(Box<detect::Args>),
+    Eval(Box<eval::Args>),
     Info(info::Args),
     Sim(sim::Args),
     Train(train::Args),
@@ -38,6 +41,7 @@ fn main() -> ExitCode {
     let done = match cli.command {
         Command::Import(args) => import::run(&args),
         Command::Detect(args) => detect::run(&args),
+        Command::Eval(args) => eval::run(&args),
         Command::Info(args) => info::run(&args),
         Command::Sim(args) => sim::run(&args),
         Command::Train(args) => train::run(&args),

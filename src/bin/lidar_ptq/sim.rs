@@ -6,11 +6,11 @@ use indicatif::{ProgressBar, ProgressStyle};
 use lidar_ptq::detect::DetectorConfig;
 use lidar_ptq::geometry::Pose;
 use lidar_ptq::node::messages::truth_array;
+use lidar_ptq::node::simulated;
 use lidar_ptq::ros::bag::BagWriter;
-use lidar_ptq::ros::msg::geometry_msgs::{self, PoseWithCovariance, TransformStamped, TwistWithCovariance};
+use lidar_ptq::ros::msg::geometry_msgs::{self, PoseWithCovariance, TwistWithCovariance};
 use lidar_ptq::ros::msg::nav_msgs::Odometry;
 use lidar_ptq::ros::msg::std_msgs::Header;
-use lidar_ptq::ros::msg::tf2_msgs::TFMessage;
 use lidar_ptq::ros::point_cloud::encode_cloud;
 use lidar_ptq::sensor::{OdometryMotion, PointCloud, PoseTrack, Stamp, SweepBuffer, assemble};
 use lidar_ptq::sim::{LidarModel, SimConfig, SimFrame, Simulation};
@@ -59,7 +59,7 @@ pub struct Args {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum Beams {
+pub enum Beams {
     /// 32 beams at 20 Hz, as nuScenes.
     #[value(name = "32")]
     B32,
@@ -70,11 +70,6 @@ enum Beams {
 
 /// First seed that is kept for judging.
 const FIRST_HELD_OUT_SEED: u64 = 900_000;
-/// Stamps start here, a date on which no zero stamp can be mistaken for "the latest".
-const START: Stamp = Stamp(1_700_000_000_000_000_000);
-
-const BASE: &str = "base_link";
-const ODOM: &str = "odom";
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
     match (&args.out, &args.examples) {
@@ -84,13 +79,18 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     }
 }
 
-impl Args {
-    fn config(&self, seed: u64) -> SimConfig {
-        let lidar = match self.beams {
+impl Beams {
+    pub fn model(self) -> LidarModel {
+        match self {
             Beams::B32 => LidarModel::Beams32,
             Beams::B64 => LidarModel::Beams64,
-        };
-        SimConfig { seed, seconds: self.seconds, lidar, distortion: self.distortion, ..SimConfig::default() }
+        }
+    }
+}
+
+impl Args {
+    fn config(&self, seed: u64) -> SimConfig {
+        SimConfig { seed, seconds: self.seconds, lidar: self.beams.model(), distortion: self.distortion, ..SimConfig::default() }
     }
 }
 
@@ -99,12 +99,11 @@ fn write_drive(args: &Args, out: &Path) -> anyhow::Result<()> {
     let bar = bar(simulation.remaining(), "frames")?;
     let mut bag = BagWriter::create(out)?;
     for (index, frame) in simulation.enumerate() {
-        let stamp = Stamp(START.0 + frame.stamp.0);
+        let stamp = simulated::stamp_of(&frame);
         if index == 0 {
-            let mounted = transform(BASE, &frame.cloud.frame_id, stamp, &frame.base_from_lidar);
-            bag.write("/tf_static", stamp, &TFMessage { transforms: vec![mounted] })?;
+            bag.write("/tf_static", stamp, &simulated::mounting(&frame))?;
         }
-        bag.write("/tf", stamp, &TFMessage { transforms: vec![transform(ODOM, BASE, stamp, &frame.odom_from_base)] })?;
+        bag.write("/tf", stamp, &simulated::vehicle(&frame))?;
         bag.write("/odom", stamp, &odometry(stamp, &frame.odom_from_base))?;
         let mut cloud = encode_cloud(&at_sensor_resolution(&frame.cloud));
         cloud.header.stamp = stamp;
@@ -132,15 +131,10 @@ fn at_sensor_resolution(cloud: &PointCloud) -> PointCloud {
     cloud
 }
 
-fn transform(parent: &str, child: &str, stamp: Stamp, parent_from_child: &Pose) -> TransformStamped {
-    let header = Header { stamp, frame_id: parent.to_owned() };
-    TransformStamped { header, child_frame_id: child.to_owned(), transform: parent_from_child.into() }
-}
-
 fn odometry(stamp: Stamp, odom_from_base: &Pose) -> Odometry {
     Odometry {
-        header: Header { stamp, frame_id: ODOM.to_owned() },
-        child_frame_id: BASE.to_owned(),
+        header: Header { stamp, frame_id: simulated::ODOM.to_owned() },
+        child_frame_id: simulated::BASE.to_owned(),
         pose: PoseWithCovariance { pose: geometry_msgs::Pose::from(odom_from_base), covariance: [0.0; 36] },
         twist: TwistWithCovariance::default(),
     }

@@ -1,5 +1,6 @@
 //! `lidar_ptq train`: a detector from labelled frames.
 
+use crate::options::{catch_interrupt, use_threads};
 use anyhow::{Context, bail};
 use clap::Args as ClapArgs;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -9,8 +10,7 @@ use lidar_ptq::graph::{Manifest, Precision, Provenance, read_model_file, sha256_
 use lidar_ptq::train::{ExampleFolder, LogEntry, LossLog, Progress, TrainConfig, TrainState, Trainer, initial_params};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
 /// Train a detector on labelled frames, on the CPU.
 ///
@@ -71,9 +71,7 @@ fn keep_freed_memory() {}
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
     keep_freed_memory();
-    if let Some(threads) = args.threads {
-        rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().context("--threads")?;
-    }
+    use_threads(args.threads)?;
     let text = std::fs::read_to_string(&args.config).with_context(|| args.config.display().to_string())?;
     let run: RunConfig = serde_norway::from_str(&text).with_context(|| args.config.display().to_string())?;
     let detector = DetectorConfig::load(&run.detector)?;
@@ -89,14 +87,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         trainer.resume(load_state(&state_path)?)?;
     }
 
-    let interrupted = Arc::new(AtomicBool::new(false));
-    let flag = interrupted.clone();
-    ctrlc::set_handler(move || {
-        if flag.swap(true, Ordering::SeqCst) {
-            std::process::exit(130);
-        }
-    })
-    .context("cannot catch Ctrl-C")?;
+    let interrupted = catch_interrupt()?;
 
     let bar = ProgressBar::new(run.train.steps as u64);
     bar.set_style(ProgressStyle::with_template("{bar:30} {pos}/{len} steps  {elapsed} so far, {eta} left  {msg}")?);

@@ -1,0 +1,244 @@
+//! `lidar_ptq eval`: how good a model's boxes are.
+
+use crate::options::{CloudArgs, catch_interrupt, refuse_to_replace, use_threads, wanted_fields};
+use crate::sim::Beams;
+use anyhow::{Context, bail};
+use clap::Args as ClapArgs;
+use indicatif::{ProgressBar, ProgressStyle};
+use lidar_ptq::detect::{Detector, FloatNetwork, Model};
+use lidar_ptq::eval::RANGE_BINS;
+use lidar_ptq::eval::nuscenes::{self, Metrics, NDS_FORMULA};
+use lidar_ptq::node::simulated::SimulatedDrives;
+use lidar_ptq::node::sinks::PendingFile;
+use lidar_ptq::node::{EvalOutcome, Evaluator, LabelledBags, LabelledEvent, MotionTracker, Perception, TruthOptions};
+use lidar_ptq::sim::SimConfig;
+use serde_json::{Value, json};
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+/// Judge a model with the nuScenes detection metric, and compare it with another.
+///
+/// INPUT is a bag with clouds and ground truth (Detection3DArray, such as `lidar_ptq sim` writes; `id` is the object's
+/// track, from which its velocity comes). Objects without a point in the newest sweep do not count. With --sim drives are
+/// simulated on the way, and no bag is needed. With --against, bags without ground truth will do too.
+///
+/// Examples:
+///   lidar_ptq eval model.safetensors drive.mcap
+///   lidar_ptq eval model.safetensors --sim 900000..900025 --seconds 10 --json metrics.json
+///   lidar_ptq eval model.int8.safetensors drive.mcap --against model.safetensors
+#[derive(ClapArgs)]
+#[command(verbatim_doc_comment)]
+pub struct Args {
+    /// Model file, as `lidar_ptq import` writes it.
+    model: PathBuf,
+    /// Bags, and folders of them.
+    #[arg(required_unless_present = "sim")]
+    input: Vec<PathBuf>,
+
+    /// Write all figures as one JSON object; `-` is the standard output, and the tables go to stderr.
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    json: Option<PathBuf>,
+
+    /// Compare with this model, the teacher: which of its boxes are found, and how far off.
+    #[arg(long, value_name = "MODEL", help_heading = "What is judged")]
+    against: Option<PathBuf>,
+    /// Boxes above this score count, whatever thresholds the model has: precision over recall needs the unsure ones.
+    #[arg(long, default_value_t = 0.05, value_name = "SCORE", help_heading = "What is judged")]
+    score_threshold: f32,
+    /// Judge one frame in this many seconds; nuScenes labels two a second. 0 judges every frame.
+    #[arg(long, default_value_t = 0.5, value_name = "SECONDS", help_heading = "What is judged")]
+    every: f64,
+
+    /// Simulate drives of these seeds, A or A..B without B. Those from 900000 up are never trained on.
+    #[arg(long, value_name = "SEEDS", value_parser = seeds, conflicts_with = "input", help_heading = "Simulation")]
+    sim: Option<Range<u64>>,
+    /// Length of each simulated drive.
+    #[arg(long, default_value_t = 10.0, requires = "sim", help_heading = "Simulation")]
+    seconds: f64,
+    #[arg(long, value_enum, default_value_t = Beams::B32, requires = "sim", help_heading = "Simulation")]
+    beams: Beams,
+
+    /// Topic of the ground truth, where a bag has several Detection3DArray topics and none is /ground_truth.
+    #[arg(long, value_name = "TOPIC", help_heading = "Input")]
+    truth_topic: Option<String>,
+    #[command(flatten)]
+    clouds: CloudArgs,
+
+    /// Worker threads; by default one a core.
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+}
+
+fn seeds(text: &str) -> Result<Range<u64>, String> {
+    let number = |text: &str| text.parse::<u64>().map_err(|_| format!("`{text}` is no seed"));
+    let range = match text.split_once("..") {
+        Some((first, end)) => number(first)?..number(end)?,
+        None => number(text)?..number(text)?.saturating_add(1),
+    };
+    if range.is_empty() { Err(format!("no seed lies in {text}")) } else { Ok(range) }
+}
+
+pub fn run(args: &Args) -> anyhow::Result<()> {
+    let started = Instant::now();
+    use_threads(args.threads)?;
+    if !(args.every >= 0.0 && args.score_threshold >= 0.0) {
+        bail!("--every and --score-threshold must not be below 0");
+    }
+    let sources = || std::iter::once(&args.model).chain(&args.against).chain(&args.input);
+    args.json.iter().try_for_each(|output| refuse_to_replace(output, sources()))?;
+    let (perception, mut wanted) = args.perception(&args.model)?;
+    let classes = perception.detector().config().classes();
+    let mut evaluator = Evaluator::new(perception, args.every);
+    if let Some(path) = &args.against {
+        let (teacher, teacher_wants) = args.perception(path)?;
+        wanted.extend(teacher_wants.into_iter().filter(|f| !wanted.contains(f)).collect::<Vec<_>>());
+        evaluator = evaluator.against(teacher);
+    }
+    let interrupted = catch_interrupt()?;
+    let go_on = || !interrupted.load(Ordering::SeqCst);
+
+    let mut remarks = Vec::new();
+    match &args.sim {
+        Some(seeds) => {
+            let config = SimConfig { seconds: args.seconds, lidar: args.beams.model(), ..SimConfig::default() };
+            let mut drives = SimulatedDrives::new(seeds.clone(), config, classes);
+            let expected = drives.expected_clouds();
+            evaluate(&mut evaluator, &mut drives, expected, &go_on)?;
+        }
+        None => {
+            let truth = TruthOptions { topic: args.truth_topic.clone(), fixed_frame: args.clouds.fixed_frame.clone(), classes };
+            let mut bags = LabelledBags::open(&args.input, wanted, args.clouds.options(), &truth, args.against.is_none())?;
+            remarks.extend(bags.remarks());
+            let expected = bags.inputs().expected_frames();
+            evaluate(&mut evaluator, &mut bags, expected, &go_on)?;
+            remarks.extend(bags.inputs().problems().iter().map(|p| format!("bag: {p}")));
+        }
+    }
+    let outcome = evaluator.finish();
+    remarks.splice(0..0, outcome.summary.remarks());
+    remarks.iter().for_each(|remark| eprintln!("{remark}"));
+    if outcome.summary.frames == 0 {
+        bail!("no frame was judged: {} clouds, none of them labelled and at least {} s into its recording", outcome.clouds, args.every);
+    }
+    if !go_on() {
+        eprintln!("interrupted; these are the figures until then");
+    }
+    args.report(&outcome)?;
+    eprintln!("{} frames of {} recordings in {:.1} s", outcome.summary.frames, outcome.recordings, started.elapsed().as_secs_f64());
+    Ok(())
+}
+
+/// Runs until the recordings end or `go_on` says no.
+fn evaluate(
+    evaluator: &mut Evaluator,
+    events: &mut dyn Iterator<Item = LabelledEvent>,
+    expected: u64,
+    go_on: &dyn Fn() -> bool,
+) -> anyhow::Result<()> {
+    let bar = ProgressBar::new(expected);
+    bar.set_style(ProgressStyle::with_template("{bar:30} {pos}/{len} clouds  {per_sec}  {eta} left  {msg}")?);
+    bar.enable_steady_tick(Duration::from_millis(200));
+    for event in events.take_while(|_| go_on()) {
+        evaluator.on_event(event);
+        bar.set_position(evaluator.outcome().clouds);
+        bar.set_message(format!("{} frames judged", evaluator.outcome().summary.frames));
+    }
+    bar.finish_and_clear();
+    Ok(())
+}
+
+impl Args {
+    /// The model as it runs here, and the fields that it wants of clouds.
+    fn perception(&self, path: &Path) -> anyhow::Result<(Perception, Vec<String>)> {
+        let model = Model::load(path).with_context(|| path.display().to_string())?;
+        let mut config = model.config().clone();
+        self.clouds.change(&mut config);
+        config.decode.score_threshold = self.score_threshold;
+        config.decode.class_thresholds.clear();
+        config.validate().with_context(|| format!("these options do not fit the model {}", path.display()))?;
+        let wanted = wanted_fields(&config);
+        let detector = Detector::new(config, Box::new(FloatNetwork::new(&model)?))?;
+        Ok((Perception::new(detector, MotionTracker::new(self.clouds.fixed_frame.clone())), wanted))
+    }
+
+    fn report(&self, outcome: &EvalOutcome) -> anyhow::Result<()> {
+        let labelled = !outcome.evaluation.frames().is_empty();
+        let metrics = labelled.then(|| outcome.evaluation.metrics());
+        let ranges: Vec<(Range<f64>, Metrics)> = match metrics {
+            Some(_) => RANGE_BINS.iter().map(|r| (r.clone(), outcome.evaluation.metrics_in(r))).collect(),
+            None => Vec::new(),
+        };
+        let tables = tables(outcome, metrics.as_ref(), &ranges)?;
+        let Some(path) = &self.json else { return crate::print(&tables) };
+        let mut text = serde_json::to_string_pretty(&self.json(outcome, metrics.as_ref(), &ranges))?;
+        text.push('\n');
+        if path.as_os_str() == "-" {
+            eprint!("{tables}");
+            return crate::print(&text);
+        }
+        crate::print(&tables)?;
+        let mut file = PendingFile::create(path)?;
+        file.write_all(text.as_bytes()).with_context(|| path.display().to_string())?;
+        file.finish()?;
+        eprintln!("wrote {}", path.display());
+        Ok(())
+    }
+
+    /// `mAP`, `NDS` and `classes` are null without ground truth.
+    fn json(&self, outcome: &EvalOutcome, metrics: Option<&Metrics>, ranges: &[(Range<f64>, Metrics)]) -> Value {
+        let mut all = metrics.map(nuscenes::metrics_json).unwrap_or_default();
+        for key in ["mAP", "NDS", "classes"] {
+            all.entry(key).or_insert(Value::Null);
+        }
+        all.insert("frames".into(), json!(outcome.summary.frames));
+        all.insert("recordings".into(), json!(outcome.recordings));
+        all.insert("ranges".into(), nuscenes::ranges_json(ranges));
+        if let Some(agreement) = &outcome.agreement {
+            all.insert("agreement".into(), agreement.json());
+        }
+        let sim = self
+            .sim
+            .as_ref()
+            .map(|s| json!({"seeds": [s.start, s.end], "seconds": self.seconds, "beams": format!("{:?}", self.beams.model())}));
+        let settings = json!({
+            "model": self.model.display().to_string(),
+            "against": self.against.as_ref().map(|p| p.display().to_string()),
+            "inputs": self.input.iter().map(|p| p.display().to_string()).collect::<Vec<_>>(),
+            "sim": sim,
+            "score_threshold": self.score_threshold,
+            "every_s": self.every,
+            "metric": outcome.evaluation.metric(),
+            "program": concat!("lidar_ptq ", env!("CARGO_PKG_VERSION")),
+        });
+        all.insert("settings".into(), settings);
+        Value::Object(all)
+    }
+}
+
+fn tables(outcome: &EvalOutcome, metrics: Option<&Metrics>, ranges: &[(Range<f64>, Metrics)]) -> Result<String, std::fmt::Error> {
+    let mut text = String::new();
+    if let Some(metrics) = metrics {
+        writeln!(text, "{}", nuscenes::metrics_table(metrics))?;
+        writeln!(text, "AP by range (objects)\n{}", nuscenes::ranges_table(ranges))?;
+    }
+    if let Some(agreement) = &outcome.agreement {
+        writeln!(text, "{}", agreement.table())?;
+    }
+    if let Some(metrics) = metrics {
+        let absent = metrics.classes.iter().filter(|c| c.objects == 0).map(|c| c.name.as_str()).collect::<Vec<_>>();
+        writeln!(text, "mAP {:.4}   NDS {:.4}", metrics.mean_ap(), metrics.nds_without_attributes())?;
+        writeln!(text, "NDS: {NDS_FORMULA}. With AAE = 1, as nuscenes-devkit takes it here: {:.4}", metrics.nds_with_wrong_attributes())?;
+        if !absent.is_empty() {
+            let of_present = metrics.mean_ap_of_present().unwrap_or(0.0);
+            writeln!(text, "no objects of {}: they count 0 in mAP and 1 in errors; mAP of the others {of_present:.4}", absent.join(", "))?;
+        }
+        if !metrics.metric.is_official() {
+            writeln!(text, "not nuScenes' ten classes: these figures do not stand beside published ones")?;
+        }
+    }
+    Ok(text)
+}

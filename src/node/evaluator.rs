@@ -1,0 +1,218 @@
+//! A model judged on labelled recordings: every cloud goes the way that it goes on the robot, and some are looked at.
+
+use super::input::OpenFrame;
+use super::perception::{Frame, Perception};
+use super::replay::count;
+use super::summary::Summary;
+use crate::detect::Detection;
+use crate::eval::agreement::{Agreement, AgreementRules};
+use crate::eval::nuscenes::{DetectionMetric, Evaluation};
+use crate::eval::{EvalFrame, ScoredBox, TruthBox};
+use crate::geometry::Box3;
+use crate::ros::bag::RawMessage;
+use crate::sensor::{PointCloud, Stamp};
+
+/// What happens next in a labelled recording.
+#[derive(Clone, Debug)]
+pub enum LabelledEvent {
+    /// A recording starts. If it is not labelled, its frames can only be compared between models.
+    Start {
+        source: String,
+        labelled: bool,
+    },
+    /// A transform or odometry message.
+    Motion(RawMessage),
+    Cloud(Box<LabelledCloud>),
+    /// Why there is no cloud in this place.
+    Failed(String),
+}
+
+/// A cloud, and what was there.
+#[derive(Clone, Debug)]
+pub struct LabelledCloud {
+    pub input: OpenFrame,
+    /// `None` for a moment that nobody labelled.
+    pub labels: Option<Labels>,
+}
+
+/// Labelled objects of a moment.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Labels {
+    /// If it is not the cloud's, the transforms must link the two.
+    pub frame_id: String,
+    /// Labels are positions in the model's list of classes. Points that are not counted yet are counted in the cloud.
+    pub boxes: Vec<TruthBox>,
+}
+
+/// Runs a model over labelled recordings, and a second one beside it to compare with.
+pub struct Evaluator {
+    perception: Perception,
+    against: Option<Teacher>,
+    every_s: f64,
+    recording: Recording,
+    outcome: EvalOutcome,
+}
+
+struct Teacher {
+    perception: Perception,
+    /// Position of each of its classes in the student's list.
+    labels: Vec<Option<usize>>,
+}
+
+/// The recording that is running.
+#[derive(Default)]
+struct Recording {
+    labelled: bool,
+    start: Option<Stamp>,
+    /// The last slot of time in which a frame was judged.
+    slot: i64,
+}
+
+/// What came out.
+#[derive(Clone, Debug)]
+pub struct EvalOutcome {
+    pub evaluation: Evaluation,
+    /// With the second model.
+    pub agreement: Option<Agreement>,
+    /// Of the frames that were judged.
+    pub summary: Summary,
+    /// Recordings seen.
+    pub recordings: usize,
+    /// Clouds seen, judged or not.
+    pub clouds: u64,
+}
+
+/// Share of the time between judged frames by which a frame may come early: labelled moments jitter, and at 20 Hz the tenth
+/// frame, which completes half a second, has the stamp 0.45 s.
+const EARLY: f64 = 0.1;
+
+impl Evaluator {
+    /// At most one frame in `every_s` seconds is judged, the first after that time; with 0 every frame is.
+    pub fn new(perception: Perception, every_s: f64) -> Self {
+        let metric = DetectionMetric::for_classes(&perception.detector().config().classes());
+        let outcome =
+            EvalOutcome { evaluation: Evaluation::new(metric), agreement: None, summary: Summary::default(), recordings: 0, clouds: 0 };
+        Self { perception, against: None, every_s, recording: Recording::default(), outcome }
+    }
+
+    /// Compares with a second model, the teacher, whose classes are found by name.
+    pub fn against(mut self, teacher: Perception) -> Self {
+        let rules = AgreementRules::for_classes(self.outcome.evaluation.metric().classes.clone());
+        let own = self.perception.detector().config().classes();
+        let labels = teacher.detector().config().classes().iter().map(|class| own.iter().position(|c| c == class)).collect();
+        self.against = Some(Teacher { perception: teacher, labels });
+        self.outcome.agreement = Some(Agreement::new(rules));
+        self
+    }
+
+    /// What came out so far.
+    pub fn outcome(&self) -> &EvalOutcome {
+        &self.outcome
+    }
+
+    pub fn finish(self) -> EvalOutcome {
+        self.outcome
+    }
+
+    pub fn on_event(&mut self, event: LabelledEvent) {
+        match event {
+            LabelledEvent::Start { source, labelled } => {
+                tracing::info!(%source, labelled, "recording starts");
+                self.perceptions().for_each(Perception::reset);
+                self.recording = Recording { labelled, ..Recording::default() };
+                self.outcome.recordings += 1;
+            }
+            LabelledEvent::Motion(message) => self.perceptions().for_each(|p| p.on_motion(&message)),
+            LabelledEvent::Failed(reason) => {
+                tracing::warn!(%reason, "frame skipped");
+                self.outcome.summary.skip(reason);
+            }
+            LabelledEvent::Cloud(cloud) => {
+                self.outcome.clouds += 1;
+                let of_use = cloud.labels.is_some() || (self.against.is_some() && !self.recording.labelled);
+                if !of_use || !self.recording.is_due(cloud.input.cloud.stamp, self.every_s) {
+                    self.perceptions().for_each(|p| p.pass_over(&cloud.input));
+                } else if let Err(reason) = self.judge(*cloud) {
+                    tracing::warn!(%reason, "frame skipped");
+                    self.outcome.summary.skip(reason);
+                }
+            }
+        }
+    }
+
+    fn perceptions(&mut self) -> impl Iterator<Item = &mut Perception> {
+        std::iter::once(&mut self.perception).chain(self.against.as_mut().map(|t| &mut t.perception))
+    }
+
+    fn judge(&mut self, LabelledCloud { input, labels }: LabelledCloud) -> Result<(), String> {
+        let frame = self.perception.on_cloud(&input, &mut |_| {});
+        // Before any error ends this frame, so that the teacher has seen every cloud too.
+        let teacher = self.against.as_mut().map(|t| t.perception.on_cloud(&input, &mut |_| {}).map(|frame| t.boxes(&frame)));
+        let frame = frame.map_err(|e| e.to_string())?;
+        let teacher = teacher.transpose().map_err(|e| format!("the second model: {e}"))?;
+
+        let cloud = &input.cloud;
+        let truth = labels.map(|labels| self.truth_in(cloud, labels)).transpose()?;
+        let [x, y, _] = self.perception.motion().vehicle_in(&cloud.frame_id, cloud.stamp).unwrap_or_else(|| {
+            self.outcome.summary.note("ranges are measured from the sensor: /tf does not say where the vehicle is (base_link)");
+            [0.0; 3]
+        });
+        let ego = [x as f32, y as f32];
+        count(&input, &frame, &self.perception, &mut self.outcome.summary);
+        self.outcome.summary.frames += 1;
+        let predictions = scored(&frame);
+        if let (Some(agreement), Some(teacher)) = (&mut self.outcome.agreement, teacher) {
+            agreement.add(ego, &predictions, &teacher);
+        }
+        if let Some(truth) = truth {
+            let time_s = self.recording.start.map_or(0.0, |start| cloud.stamp.seconds_since(start));
+            self.outcome.evaluation.add(EvalFrame { source: input.source, time_s, ego, predictions, truth });
+        }
+        Ok(())
+    }
+
+    /// The labels in the cloud's frame, points counted.
+    fn truth_in(&self, cloud: &PointCloud, labels: Labels) -> Result<Vec<TruthBox>, String> {
+        let Labels { frame_id, mut boxes } = labels;
+        if frame_id != cloud.frame_id {
+            let pose = self.perception.motion().lookup(&cloud.frame_id, &frame_id, cloud.stamp);
+            let pose = pose.map_err(|e| format!("labels are in frame `{frame_id}`, the cloud in `{}`: {e}", cloud.frame_id))?;
+            boxes.iter_mut().for_each(|t| t.bbox = t.bbox.moved(&pose));
+        }
+        for t in boxes.iter_mut().filter(|t| t.points.is_none()) {
+            t.points = Some(points_inside(cloud, &t.bbox));
+        }
+        Ok(boxes)
+    }
+}
+
+impl Recording {
+    /// Whether a frame of this time is to be judged; if so, its slot is taken.
+    fn is_due(&mut self, stamp: Stamp, every_s: f64) -> bool {
+        let start = *self.start.get_or_insert(stamp);
+        if every_s <= 0.0 {
+            return true;
+        }
+        let slot = (stamp.seconds_since(start) / every_s + EARLY + 1e-6).floor() as i64;
+        let due = slot > self.slot;
+        self.slot = self.slot.max(slot);
+        due
+    }
+}
+
+impl Teacher {
+    /// Its boxes of classes that the student has too.
+    fn boxes(&self, frame: &Frame) -> Vec<ScoredBox> {
+        let known = |d: ScoredBox| self.labels.get(d.label).copied().flatten().map(|label| ScoredBox { label, ..d });
+        scored(frame).into_iter().filter_map(known).collect()
+    }
+}
+
+fn scored(frame: &Frame) -> Vec<ScoredBox> {
+    frame.detections.boxes.iter().map(|&Detection { bbox, score, label }| ScoredBox { bbox, label, score }).collect()
+}
+
+fn points_inside(cloud: &PointCloud, bbox: &Box3) -> u32 {
+    let inside = cloud.data.outer_iter().filter(|p| bbox.contains([p[0], p[1], p[2]]));
+    inside.count() as u32
+}
