@@ -16,7 +16,7 @@ pub struct AgreementRules {
     /// Boxes whose centres are closer than this in the ground plane can be the same, metres.
     pub distance_m: f64,
     /// At each of these scores: which boxes above it does the other model have above it too? Rising.
-    pub thresholds: Vec<f32>,
+    pub thresholds: Vec<f64>,
     pub ranges_m: Vec<Range<f64>>,
 }
 
@@ -87,7 +87,7 @@ pub struct AgreementFigures {
 /// Agreement on what is above a score.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct ThresholdFigures {
-    pub score: f32,
+    pub score: f64,
     pub teacher_boxes: usize,
     pub student_boxes: usize,
     /// Share of the teacher's boxes that the student has.
@@ -116,7 +116,7 @@ impl Agreement {
         for (k, threshold) in self.rules.thresholds.clone().into_iter().enumerate() {
             let partners = partners(student, teacher, threshold, self.rules.distance_m);
             let mut recalled = vec![false; teacher.len()];
-            for (i, s) in student.iter().enumerate().filter(|(_, s)| s.score >= threshold) {
+            for (i, s) in student.iter().enumerate().filter(|(_, s)| f64::from(s.score) >= threshold) {
                 let partner = partners[i];
                 if let Some(j) = partner {
                     recalled[j] = true;
@@ -126,7 +126,7 @@ impl Agreement {
                     tally.counts[k].student += 1;
                 }
             }
-            for (t, recalled) in teacher.iter().zip(recalled).filter(|(t, _)| t.score >= threshold) {
+            for (t, recalled) in teacher.iter().zip(recalled).filter(|(t, _)| f64::from(t.score) >= threshold) {
                 if let Some(tally) = self.cell(ego, t) {
                     tally.counts[k].teacher += 1;
                     tally.counts[k].recalled += usize::from(recalled);
@@ -134,9 +134,9 @@ impl Agreement {
             }
         }
         let lowest = self.rules.thresholds.first().copied().unwrap_or(0.0);
-        for (i, partner) in partners(student, teacher, f32::NEG_INFINITY, self.rules.distance_m).into_iter().enumerate() {
+        for (i, partner) in partners(student, teacher, f64::NEG_INFINITY, self.rules.distance_m).into_iter().enumerate() {
             let (s, Some(t)) = (&student[i], partner.map(|j| &teacher[j])) else { continue };
-            if s.score.max(t.score) < lowest {
+            if f64::from(s.score.max(t.score)) < lowest {
                 continue;
             }
             let Some(rule) = self.rules.classes.get(t.label) else { continue };
@@ -261,9 +261,9 @@ impl AddAssign<&Tally> for Tally {
 }
 
 /// For each of the student's boxes of at least this score, best first, the nearest free one of the teacher's.
-fn partners(student: &[ScoredBox], teacher: &[ScoredBox], threshold: f32, distance_m: f64) -> Vec<Option<usize>> {
-    let mut free: Vec<bool> = teacher.iter().map(|t| t.score >= threshold).collect();
-    let mut order: Vec<usize> = (0..student.len()).filter(|&i| student[i].score >= threshold).collect();
+fn partners(student: &[ScoredBox], teacher: &[ScoredBox], threshold: f64, distance_m: f64) -> Vec<Option<usize>> {
+    let mut free: Vec<bool> = teacher.iter().map(|t| f64::from(t.score) >= threshold).collect();
+    let mut order: Vec<usize> = (0..student.len()).filter(|&i| f64::from(student[i].score) >= threshold).collect();
     order.sort_by(|&a, &b| student[b].score.total_cmp(&student[a].score));
     let mut partners = vec![None; student.len()];
     for i in order {

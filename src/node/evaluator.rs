@@ -216,3 +216,26 @@ fn points_inside(cloud: &PointCloud, bbox: &Box3) -> u32 {
     let inside = cloud.data.outer_iter().filter(|p| bbox.contains([p[0], p[1], p[2]]));
     inside.count() as u32
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn judged(stamps: impl IntoIterator<Item = f64>, every_s: f64) -> Vec<usize> {
+        let mut recording = Recording::default();
+        let due = stamps.into_iter().map(|s| recording.is_due(Stamp::from_secs_f64(1e9 + s), every_s));
+        due.enumerate().filter(|(_, due)| *due).map(|(i, _)| i).collect()
+    }
+
+    #[test]
+    fn one_frame_in_each_half_second_from_the_first_complete_one_on() {
+        let at_20_hz = || (0..40).map(|i| 0.05 * f64::from(i));
+        assert_eq!(judged(at_20_hz(), 0.5), [9, 19, 29, 39]);
+        assert_eq!(judged(at_20_hz(), 0.0).len(), 40);
+        // Labelled moments that come twice a second, not quite regularly: all but the first, which has no past.
+        let jitter = [0.0, 0.47, 1.03, 1.48, 2.0, 2.46, 3.04];
+        assert_eq!(judged(jitter, 0.5), [1, 2, 3, 4, 5, 6]);
+        // A gap takes nothing from what follows.
+        assert_eq!(judged([0.0, 0.5, 7.3, 7.4, 8.0], 0.5), [1, 2, 4]);
+    }
+}
