@@ -6,6 +6,7 @@ pub mod agreement;
 pub mod chart;
 mod frame;
 pub mod nuscenes;
+pub mod kitti;
 pub mod picture;
 pub mod table;
 
