@@ -53,3 +53,87 @@ fn average_precision_is_the_public_evaluators() {
     }
     assert!(seen > 30, "the fixture is to hold curves that are neither empty nor perfect, found {seen}");
 }
+
+/// The data set's frames; `None` where they are not there, which is said.
+fn shared_frames() -> Option<PathBuf> {
+    let shared = std::env::var_os("LIDAR_PTQ_SHARED").map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared"), PathBuf::from);
+    let folder = shared.join("data/kitti");
+    if folder.is_dir() {
+        return Some(folder);
+    }
+    eprintln!("skipped: {} is not there (LIDAR_PTQ_SHARED names the folder above `data`)", folder.display());
+    None
+}
+
+/// A wrong sign or order in any of the conversions empties most boxes.
+#[test]
+fn labelled_boxes_hold_points() {
+    let Some(folder) = shared_frames() else { return };
+    let dataset = Dataset::open(&folder, None).unwrap();
+    let (mut boxes, mut filled) = (0, 0);
+    for index in 0..dataset.len() {
+        let frame = dataset.frame(index, &SweepsConfig::default()).unwrap();
+        boxes += frame.objects.len();
+        filled += frame.objects.iter().filter(|o| o.points > Some(0)).count();
+    }
+    let share = filled as f64 / boxes as f64;
+    eprintln!("{filled} of {boxes} boxes hold points");
+    assert!(share > 0.975, "{filled} of {boxes}");
+}
+
+/// The label's rectangle was drawn by hand around what the box in space, projected, must cover.
+#[test]
+fn projected_boxes_cover_the_labelled_rectangles() {
+    let Some(folder) = shared_frames() else { return };
+    let kitti = KittiFolder::open(&folder, None).unwrap();
+    let mut shares = Vec::new();
+    for index in 0..kitti.len() {
+        let calibration = kitti.calibration(index).unwrap();
+        for label in kitti.labels(index).unwrap().iter().filter(|l| l.has_box() && l.truncation == 0.0) {
+            let through_lidar = calibration.camera_box(&calibration.lidar_box(&label.camera_box()));
+            let got = calibration.image_box(&through_lidar, kitti.image_size(index)).unwrap();
+            let want = label.image_box;
+            let side = |axis: usize| (got[axis + 2].min(want[axis + 2]) - got[axis].max(want[axis])).max(0.0);
+            let area = |r: [f64; 4]| (r[2] - r[0]) * (r[3] - r[1]);
+            shares.push(side(0) * side(1) / (area(got) + area(want) - side(0) * side(1)));
+        }
+    }
+    shares.sort_by(f64::total_cmp);
+    let median = shares[shares.len() / 2];
+    eprintln!("median overlap of {} rectangles: {median:.3}", shares.len());
+    assert!(median > 0.85, "{median}");
+}
+
+/// A folder with the whole turn of the lidar is cropped to what the camera sees, which is all that is labelled.
+#[test]
+fn whole_turns_are_cropped_and_chosen_frames_keep_their_order() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["velodyne", "label_2", "calib"] {
+        std::fs::create_dir_all(folder.path().join("training").join(name)).unwrap();
+    }
+    let calibration = "P2: 700 0 600 0 0 700 180 0 0 0 1 0\nR0_rect: 1 0 0 0 1 0 0 0 1\nTr_velo_to_cam: 0 -1 0 0 0 0 -1 0 1 0 0 0\n";
+    let points = [[10.0f32, 0.0, 0.0, 0.5], [-10.0, 0.0, 0.0, 0.5], [10.0, 30.0, 0.0, 0.5], [20.0, 1.0, -1.0, 0.25]];
+    let bytes: Vec<u8> = points.concat().iter().flat_map(|v| v.to_le_bytes()).collect();
+    for id in ["000003", "000012"] {
+        let write = |name: &str, end: &str, bytes: &[u8]| {
+            std::fs::write(folder.path().join("training").join(name).join(id).with_extension(end), bytes).unwrap();
+        };
+        write("velodyne", "bin", &bytes);
+        write("calib", "txt", calibration.as_bytes());
+        write("label_2", "txt", b"Car 0 0 0 500 100 700 200 2 2 2 0 1 10 -1.57\nDontCare -1 -1 -10 0 0 9 9 -1 -1 -1 -1000 -1000 -1000 -10\n");
+    }
+    let list = folder.path().join("val.txt");
+    std::fs::write(&list, "# chosen\n000012\n3\n").unwrap();
+    for only in [FrameSelection::File(list), FrameSelection::Names(vec![FrameName::Number(12), FrameName::parse("000003")])] {
+        let kitti = KittiFolder::open(folder.path(), Some(&only)).unwrap();
+        assert_eq!([kitti.id(0), kitti.id(1)], ["000012", "000003"]);
+        let frame = kitti.frame(0).unwrap();
+        assert_eq!(frame.cloud.len(), 2);
+        // One metre under the camera is the bottom's middle; the only point inside is straight ahead.
+        let [object] = &frame.objects[..] else { panic!("{:?}", frame.objects) };
+        assert_eq!((object.bbox.center, object.points), ([10.0, 0.0, 0.0], Some(1)));
+    }
+    let missing = FrameSelection::Names(vec![FrameName::Number(4)]);
+    let error = Dataset::open(folder.path(), Some(&missing)).unwrap_err().to_string();
+    assert!(error.contains("`000004`") && error.contains("label_2/000004.txt"), "{error}");
+}
