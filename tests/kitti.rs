@@ -40,9 +40,8 @@ fn average_precision_is_the_public_evaluators() {
     let mut seen = 0;
     for want in &fixture.expected {
         // At the official image overlap the looser rows repeat the stricter ones.
-        let same = |r: &&lidar_ptq::eval::kitti::KittiRow| {
-            r.class == want.class && r.overlap == want.overlap && r.min_overlap == want.min_overlap
-        };
+        let same =
+            |r: &&lidar_ptq::eval::kitti::KittiRow| r.class == want.class && r.overlap == want.overlap && r.min_overlap == want.min_overlap;
         let row = rows.iter().find(same).unwrap();
         for (d, curve) in row.curves.iter().enumerate() {
             let what = format!("{} {:?} {} {d}", want.class, want.overlap, want.min_overlap);
@@ -56,7 +55,8 @@ fn average_precision_is_the_public_evaluators() {
 
 /// The data set's frames; `None` where they are not there, which is said.
 fn shared_frames() -> Option<PathBuf> {
-    let shared = std::env::var_os("LIDAR_PTQ_SHARED").map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared"), PathBuf::from);
+    let shared =
+        std::env::var_os("LIDAR_PTQ_SHARED").map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared"), PathBuf::from);
     let folder = shared.join("data/kitti");
     if folder.is_dir() {
         return Some(folder);
@@ -120,7 +120,11 @@ fn whole_turns_are_cropped_and_chosen_frames_keep_their_order() {
         };
         write("velodyne", "bin", &bytes);
         write("calib", "txt", calibration.as_bytes());
-        write("label_2", "txt", b"Car 0 0 0 500 100 700 200 2 2 2 0 1 10 -1.57\nDontCare -1 -1 -10 0 0 9 9 -1 -1 -1 -1000 -1000 -1000 -10\n");
+        write(
+            "label_2",
+            "txt",
+            b"Car 0 0 0 500 100 700 200 2 2 2 0 1 10 -1.57\nDontCare -1 -1 -10 0 0 9 9 -1 -1 -1 -1000 -1000 -1000 -10\n",
+        );
     }
     let list = folder.path().join("val.txt");
     std::fs::write(&list, "# chosen\n000012\n3\n").unwrap();

@@ -127,13 +127,18 @@ fn errors_name_table_line_and_field() {
     let says = |error: String, parts: &[&str]| parts.iter().for_each(|part| assert!(error.contains(part), "`{part}` is not in: {error}"));
     says(with_change("sample_annotation", "\"num_lidar_pts\"", "\"points\""), &["sample_annotation.json", "num_lidar_pts", "line 2"]);
     says(with_change("sample_annotation", "\"num_lidar_pts\": ", "\"num_lidar_pts\": -"), &["sample_annotation.json", "u32", "line 2"]);
-    says(with_change("sample_data", "\"ego_pose_token\": \"", "\"ego_pose_token\": \"x"), &["sample_data.json", "32 hexadecimal digits", "line 2"]);
-    says(with_change("instance", "\"category_token\": \"", "\"category_token\": \"00000000000000000000000000000000\", \"was\": \""), &[
-        "instance.json",
-        "`category_token`",
-        "category.json",
-    ]);
-    says(with_change("ego_pose", "\"rotation\": [", "\"rotation\": [0, 0, 0, 0], \"was\": ["), &["ego_pose.json", "`rotation`", "quaternion"]);
+    says(
+        with_change("sample_data", "\"ego_pose_token\": \"", "\"ego_pose_token\": \"x"),
+        &["sample_data.json", "32 hexadecimal digits", "line 2"],
+    );
+    says(
+        with_change("instance", "\"category_token\": \"", "\"category_token\": \"00000000000000000000000000000000\", \"was\": \""),
+        &["instance.json", "`category_token`", "category.json"],
+    );
+    says(
+        with_change("ego_pose", "\"rotation\": [", "\"rotation\": [0, 0, 0, 0], \"was\": ["),
+        &["ego_pose.json", "`rotation`", "quaternion"],
+    );
     says(with_change("sensor", "LIDAR_TOP", "LIDAR_SIDE"), &["sample.json", "LIDAR_TOP"]);
     says(with_change("scene", "\n]", ""), &["scene.json", "EOF"]);
     says(Dataset::open(&data(), None).unwrap_err().to_string(), &["neither a KITTI object folder", "v1.0-*"]);

@@ -173,7 +173,8 @@ fn read_sweeps(version: &Path, needed: &HashMap<Token, i64>) -> Result<(Vec<Swee
     let at: HashMap<Token, usize> = rows.iter().enumerate().map(|(i, row)| (row.token, i)).collect();
     let key_frames = rows.iter().enumerate().filter(|(_, row)| row.is_key_frame).map(|(i, row)| (row.sample_token, i)).collect();
     let sweeps = rows.into_iter().map(|row| {
-        let previous = row.prev.map(|prev| find(&at, prev, &table, row.token, "prev", "a token of this table, of the same scene and sensor"));
+        let previous =
+            row.prev.map(|prev| find(&at, prev, &table, row.token, "prev", "a token of this table, of the same scene and sensor"));
         let no_pose = || row_error(&table, row.token, "ego_pose_token", "a token of ego_pose.json", row.ego_pose_token);
         Ok(Sweep {
             stamp: stamp(row.timestamp),
