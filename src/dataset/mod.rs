@@ -134,6 +134,17 @@ impl Dataset {
         }
     }
 
+    /// What a frame is part of: the name of a nuScenes scene; a frame of KITTI, which stands for itself, by its number.
+    ///
+    /// # Panics
+    /// `index` is not below [`Dataset::len`].
+    pub fn recording(&self, index: usize) -> &str {
+        match self {
+            Self::Kitti(folder) => folder.id(index),
+            Self::Nuscenes(folder) => folder.scene(index),
+        }
+    }
+
     /// The class names that labels of this data set can have.
     pub fn classes(&self) -> &'static [&'static str] {
         match self {

@@ -5,8 +5,8 @@
 pub mod agreement;
 pub mod chart;
 mod frame;
-pub mod nuscenes;
 pub mod kitti;
+pub mod nuscenes;
 pub mod picture;
 pub mod table;
 

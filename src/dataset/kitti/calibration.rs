@@ -71,7 +71,7 @@ impl Calibration {
                 }
             }
         }
-        let last = [f64::from(width) - 1.0, f64::from(height) - 1.0];
+        let last = [width, height].map(|pixels| f64::from(pixels.max(1)) - 1.0);
         let clip = |v: [f64; 2]| [v[0].clamp(0.0, last[0]), v[1].clamp(0.0, last[1])];
         let ([left, top], [right, bottom]) = (clip(low), clip(high));
         (in_front && left < right && top < bottom).then_some([left, top, right, bottom])

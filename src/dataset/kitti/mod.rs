@@ -74,6 +74,15 @@ impl KittiFolder {
         &self.frames[index]
     }
 
+    /// The frame with this number.
+    ///
+    /// # Errors
+    /// It is not among those that were opened.
+    pub fn index_of(&self, id: &str) -> Result<usize, DatasetError> {
+        let unknown = || DatasetError::UnknownFrame { path: self.root.clone(), name: id.to_owned(), hint: "it was not opened".to_owned() };
+        self.frames.iter().position(|frame| frame == id).ok_or_else(unknown)
+    }
+
     /// The lines of the frame's label file, `DontCare` included.
     ///
     /// # Errors

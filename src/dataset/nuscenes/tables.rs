@@ -205,12 +205,15 @@ fn read_categories(version: &Path) -> Result<(Vec<String>, HashMap<Token, usize>
     Ok((names, instances))
 }
 
-/// The annotations, sample by sample, and by sample where its own stand.
+/// Where a sample's own annotations stand.
+type BySample = HashMap<Token, Range<usize>>;
+
+/// The annotations, sample by sample.
 fn read_annotations(
     version: &Path,
     times: &HashMap<Token, i64>,
     instances: &HashMap<Token, usize>,
-) -> Result<(Vec<Annotation>, HashMap<Token, Range<usize>>), DatasetError> {
+) -> Result<(Vec<Annotation>, BySample), DatasetError> {
     let table = version.join("sample_annotation.json");
     let mut rows: Vec<AnnotationRow> = Vec::new();
     each_row(&table, |row: AnnotationRow| {
@@ -222,7 +225,7 @@ fn read_annotations(
     // Stable: within a sample they keep the table's order.
     rows.sort_by_key(|row| (times[&row.sample_token], row.sample_token));
     let at: HashMap<Token, usize> = rows.iter().enumerate().map(|(i, row)| (row.token, i)).collect();
-    let mut ranges: HashMap<Token, Range<usize>> = HashMap::new();
+    let mut ranges = BySample::new();
     let mut annotations = Vec::with_capacity(rows.len());
     for (i, row) in rows.iter().enumerate() {
         ranges.entry(row.sample_token).or_insert(i..i).end = i + 1;

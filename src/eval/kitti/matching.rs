@@ -27,9 +27,8 @@ impl Statuses {
 pub(super) fn statuses(frame: &KittiFrame, class: &str, difficulty: Difficulty) -> Statuses {
     let height = |o: &KittiObject| o.image_box[3] - o.image_box[1];
     let label = |o: &KittiObject| {
-        let too_hard = o.occlusion > difficulty.max_occlusion()
-            || o.truncation > difficulty.max_truncation()
-            || height(o) <= difficulty.min_height();
+        let too_hard =
+            o.occlusion > difficulty.max_occlusion() || o.truncation > difficulty.max_truncation() || height(o) <= difficulty.min_height();
         match o.class.eq_ignore_ascii_case(class) {
             true if too_hard => Status::Ignored,
             true => Status::Counts,
@@ -87,9 +86,9 @@ pub(super) fn scores_of_matches(frame: &KittiFrame, overlaps: &FrameOverlaps, st
     let mut scores = Vec::new();
     for (l, label) in status.labels.iter().enumerate().filter(|(_, s)| **s != Status::OtherClass) {
         let mut best: Option<usize> = None;
-        for d in 0..frame.detections.len() {
-            let open = status.detections[d] != Status::OtherClass && !taken[d] && overlaps.with_labels[d][l] > min_overlap;
-            if open && best.is_none_or(|b| score(&frame.detections[d]) > score(&frame.detections[b])) {
+        let open = |d: usize| status.detections[d] != Status::OtherClass && overlaps.with_labels[d][l] > min_overlap;
+        for d in (0..frame.detections.len()).filter(|&d| open(d) && !taken[d]) {
+            if best.is_none_or(|b| score(&frame.detections[d]) > score(&frame.detections[b])) {
                 best = Some(d);
             }
         }

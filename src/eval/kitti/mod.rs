@@ -3,10 +3,16 @@
 //! As the benchmark's own evaluator has it, quirks included: what it ignores, and how it samples the precision-recall curve at
 //! 41 scores. `DontCare` regions have no place in space, so that they only count for boxes in the image.
 
+mod curve;
+mod evaluation;
 mod matching;
+
+pub use curve::KittiCurve;
+pub use evaluation::{CenterRow, DISTANCES_M, KittiEvaluation, MIN_POINTS};
 
 use crate::dataset::kitti::KittiObject;
 use crate::geometry::{bev_iou, iou_3d};
+use curve::SAMPLES;
 use matching::{FrameOverlaps, match_for_precision, scores_of_matches, statuses};
 use serde::{Deserialize, Serialize};
 
@@ -54,37 +60,9 @@ impl Difficulty {
     }
 }
 
-/// Classes that the benchmark judges, with the overlap that a match must exceed: the official one and the looser one that the
-/// public code bases print beside it.
-const JUDGED: [(&str, [[f64; 3]; 2]); 3] = [
-    // For boxes in the image, seen from above, and in space.
-    ("Car", [[0.7, 0.7, 0.7], [0.7, 0.5, 0.5]]),
-    ("Pedestrian", [[0.5, 0.5, 0.5], [0.5, 0.25, 0.25]]),
-    ("Cyclist", [[0.5, 0.5, 0.5], [0.5, 0.25, 0.25]]),
-];
-
-/// Scores at which the curve is sampled, at most: one for each fortieth of recall, and recall 0.
-const SAMPLES: usize = 41;
-
-/// Precision at recalls 0, 1/40, ..., 1: the best that is reached at this recall or a higher one, 0 where none is.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct KittiCurve {
-    pub precision: Vec<f64>,
-    /// Labels that count.
-    pub labels: usize,
-}
-
-impl KittiCurve {
-    /// Over 11 recalls from 0 on, as before October 2019; 0 to 1.
-    pub fn r11(&self) -> f64 {
-        self.precision.iter().step_by(4).sum::<f64>() / 11.0
-    }
-
-    /// Over 40 recalls, without recall 0; 0 to 1.
-    pub fn r40(&self) -> f64 {
-        self.precision.iter().skip(1).sum::<f64>() / 40.0
-    }
-}
+/// Classes that the benchmark judges, with the overlap that a match must exceed, and the looser one that the public code bases
+/// print beside it for boxes in space.
+const JUDGED: [(&str, f64, f64); 3] = [("Car", 0.7, 0.5), ("Pedestrian", 0.5, 0.25), ("Cyclist", 0.5, 0.25)];
 
 /// One class, kind of overlap and threshold.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -103,11 +81,11 @@ pub fn evaluate(frames: &[KittiFrame]) -> Vec<KittiRow> {
     let overlaps = all.map(|overlap| overlaps(frames, overlap));
     let has = |class: &str| frames.iter().flat_map(|f| &f.labels).any(|l| l.class.eq_ignore_ascii_case(class));
     let mut rows = Vec::new();
-    for (class, thresholds) in JUDGED.into_iter().filter(|(class, _)| has(class)) {
-        for by_kind in thresholds {
-            for ((overlap, overlaps), min_overlap) in all.into_iter().zip(&overlaps).zip(by_kind) {
-                let curves = Difficulty::ALL.map(|difficulty| curve(frames, overlaps, class, difficulty, min_overlap));
-                rows.push(KittiRow { class: class.to_owned(), overlap, min_overlap, curves });
+    for (class, official, looser) in JUDGED.into_iter().filter(|(class, ..)| has(class)) {
+        for (min_overlap, kinds) in [(official, 0..3), (looser, 1..3)] {
+            for kind in kinds {
+                let curves = Difficulty::ALL.map(|difficulty| curve(frames, &overlaps[kind], class, difficulty, min_overlap));
+                rows.push(KittiRow { class: class.to_owned(), overlap: all[kind], min_overlap, curves });
             }
         }
     }
@@ -140,7 +118,7 @@ fn curve(frames: &[KittiFrame], overlaps: &[FrameOverlaps], class: &str, difficu
     let labels = statuses.iter().map(|s| s.counting_labels()).sum();
     let all = || frames.iter().zip(overlaps).zip(&statuses);
     let matched = all().flat_map(|((frame, overlaps), status)| scores_of_matches(frame, overlaps, status, min_overlap)).collect();
-    let mut precision: Vec<f64> = sampled_scores(matched, labels)
+    let precision = sampled_scores(matched, labels)
         .into_iter()
         .map(|score| {
             let counts = all().map(|((frame, overlaps), status)| match_for_precision(frame, overlaps, status, min_overlap, score));
@@ -149,11 +127,7 @@ fn curve(frames: &[KittiFrame], overlaps: &[FrameOverlaps], class: &str, difficu
             if hits == 0 { 0.0 } else { hits as f64 / (hits + misses) as f64 }
         })
         .collect();
-    precision.resize(SAMPLES, 0.0);
-    for i in (0..SAMPLES - 1).rev() {
-        precision[i] = precision[i].max(precision[i + 1]);
-    }
-    KittiCurve { precision, labels }
+    KittiCurve::new(precision, labels)
 }
 
 /// Of the scores of all matches those at which recall comes nearest to 0, 1/40, 2/40, ...
