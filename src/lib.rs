@@ -2,6 +2,7 @@
 //!
 //! The rooms of the house and who may use whom are in `docs/architecture.md`.
 
+pub mod dataset;
 pub mod detect;
 pub mod engine;
 pub mod eval;

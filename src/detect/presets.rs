@@ -29,6 +29,7 @@ presets![
     "waymo_pillar_det3d",
     "waymo_pillar_openpcdet",
     "edge_pillar",
+    "kitti_pillar",
 ];
 
 #[derive(Debug, thiserror::Error)]

@@ -5,6 +5,7 @@
 pub mod agreement;
 pub mod chart;
 mod frame;
+pub mod kitti;
 pub mod nuscenes;
 pub mod picture;
 pub mod table;

@@ -6,6 +6,7 @@
 mod evaluator;
 mod input;
 mod labelled_bag;
+mod labelled_dataset;
 pub mod messages;
 mod motion;
 mod perception;
@@ -18,6 +19,7 @@ mod truth;
 pub use evaluator::{EvalOutcome, Evaluator, LabelledCloud, LabelledEvent, Labels};
 pub use input::{Event, InputError, InputOptions, Inputs, OpenFrame};
 pub use labelled_bag::{LabelledBags, LabelledBagsError};
+pub use labelled_dataset::LabelledDataset;
 pub use motion::{MotionSource, MotionTracker};
 pub use perception::{Frame, FrameError, Perception};
 pub use replay::{FrameRecord, FrameSink, ReplayError, replay};

@@ -26,15 +26,16 @@ pub fn stamp_of(frame: &SimFrame) -> Stamp {
 
 /// `/tf_static`: where the lidar stands on the vehicle.
 pub fn mounting(frame: &SimFrame) -> TFMessage {
-    transform(BASE, &frame.cloud.frame_id, stamp_of(frame), &frame.base_from_lidar)
+    mounted_at(BASE, &frame.cloud.frame_id, stamp_of(frame), &frame.base_from_lidar)
 }
 
 /// `/tf`: where the vehicle is.
 pub fn vehicle(frame: &SimFrame) -> TFMessage {
-    transform(ODOM, BASE, stamp_of(frame), &frame.odom_from_base)
+    mounted_at(ODOM, BASE, stamp_of(frame), &frame.odom_from_base)
 }
 
-fn transform(parent: &str, child: &str, stamp: Stamp, parent_from_child: &Pose) -> TFMessage {
+/// The message that says where a frame is in its parent.
+pub(super) fn mounted_at(parent: &str, child: &str, stamp: Stamp, parent_from_child: &Pose) -> TFMessage {
     let header = Header { stamp, frame_id: parent.to_owned() };
     TFMessage { transforms: vec![TransformStamped { header, child_frame_id: child.to_owned(), transform: parent_from_child.into() }] }
 }

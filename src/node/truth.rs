@@ -141,6 +141,9 @@ fn choose_topic(path: &Path, bag: &BagReader, wanted: Option<&str>) -> Result<St
 #[derive(Default)]
 struct Frames(Vec<LabelledFrame>);
 
+/// Where a track was: the number of the frame, and the position there.
+type Positions = Vec<(usize, [f64; 3])>;
+
 struct LabelledFrame {
     stamp: Stamp,
     frame_id: String,
@@ -182,8 +185,7 @@ impl Frames {
 
     /// Of each object of each frame, in the axes of the frame.
     fn velocities(&self) -> Vec<Vec<[f32; 2]>> {
-        // Where each track was, frame by frame.
-        let mut tracks: HashMap<(usize, &str), Vec<(usize, [f64; 3])>> = HashMap::new();
+        let mut tracks: HashMap<(usize, &str), Positions> = HashMap::new();
         for (i, frame) in self.0.iter().enumerate() {
             for object in frame.objects.iter().filter(|o| !o.track.is_empty()) {
                 let at = frame.still_from_frame.apply(object.bbox.center.map(f64::from));

@@ -296,6 +296,17 @@ mod tests {
     }
 
     #[test]
+    fn clouds_that_were_passed_over_merge_as_if_each_had_been_merged() {
+        let clouds = |s: f64| cloud(s, &["x", "y", "z"], &[&[5.0 + s as f32, 1.0, 0.0], &[0.1, 0.1, 0.0]]);
+        let (mut held, mut merged) = (SweepBuffer::new(config(4), 0.3), SweepBuffer::new(config(4), 0.3));
+        for s in [0.0, 0.1, 0.2, 0.9, 1.0, 1.1] {
+            held.pass_over(&clouds(s));
+            assert_eq!(merged.merge(clouds(s), &odometry()).1.reset.is_some(), s == 0.9);
+        }
+        assert_eq!(held.merge(clouds(1.2), &odometry()), merged.merge(clouds(1.2), &odometry()));
+    }
+
+    #[test]
     fn a_standing_point_stays_one_point_by_either_source_of_motion() {
         let landmark = [30.0, 10.0, 2.0];
         let transforms = transforms();

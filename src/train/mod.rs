@@ -1,6 +1,7 @@
 //! Training: CenterPoint's targets and losses, augmentation, the optimiser and the loop.
 
 mod augment;
+mod dataset;
 mod folder;
 mod initial;
 mod log;
@@ -12,8 +13,9 @@ mod trainer;
 mod window;
 
 pub use augment::AugmentConfig;
+pub use dataset::{DatasetExamples, NoCommonClass};
 pub use folder::{ExampleFolder, FolderError, LabelledBox};
-pub use initial::initial_params;
+pub use initial::{Transferred, initial_params, transferred_params};
 pub use log::{LogEntry, LossLog};
 pub use loss::{LossConfig, TaskLoss};
 pub use optimizer::{AdamConfig, OneCycle};

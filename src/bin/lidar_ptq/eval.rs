@@ -5,12 +5,14 @@ use crate::sim::Beams;
 use anyhow::{Context, bail};
 use clap::Args as ClapArgs;
 use indicatif::{ProgressBar, ProgressStyle};
-use lidar_ptq::detect::{Detector, FloatNetwork, Model};
+use lidar_ptq::dataset::{Dataset, FrameSelection, KittiFolder};
+use lidar_ptq::detect::{Detector, DetectorConfig, FloatNetwork, Model};
 use lidar_ptq::eval::RANGE_BINS;
+use lidar_ptq::eval::kitti::KittiEvaluation;
 use lidar_ptq::eval::nuscenes::{self, Metrics, NDS_FORMULA};
 use lidar_ptq::node::simulated::SimulatedDrives;
 use lidar_ptq::node::sinks::PendingFile;
-use lidar_ptq::node::{EvalOutcome, Evaluator, LabelledBags, LabelledEvent, MotionTracker, Perception, TruthOptions};
+use lidar_ptq::node::{EvalOutcome, Evaluator, LabelledBags, LabelledDataset, LabelledEvent, MotionTracker, Perception, TruthOptions};
 use lidar_ptq::sim::SimConfig;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
@@ -20,24 +22,32 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-/// Judge a model with the nuScenes detection metric, and compare it with another.
+/// Judge a model with the nuScenes or KITTI detection metric, and compare it with another.
 ///
 /// INPUT is a bag with clouds and ground truth (Detection3DArray, such as `lidar_ptq sim` writes; `id` is the object's
 /// track, from which its velocity comes). Objects without a point in the newest sweep do not count. With --sim drives are
 /// simulated on the way, and no bag is needed. With --against, bags without ground truth will do too.
 ///
+/// INPUT can also be one folder of nuScenes (`v1.0-*`, judged at every sample) or of KITTI's object benchmark (`label_2`, `calib`,
+/// `velodyne` or `velodyne_reduced`), which is judged by KITTI's metric and by distance of centres.
+///
 /// Examples:
 ///   lidar_ptq eval model.safetensors drive.mcap
 ///   lidar_ptq eval model.safetensors --sim 900000..900025 --seconds 10 --json metrics.json
 ///   lidar_ptq eval model.int8.safetensors drive.mcap --against model.safetensors
+///   lidar_ptq eval model.safetensors kitti/training --only val.txt
 #[derive(ClapArgs)]
 #[command(verbatim_doc_comment)]
 pub struct Args {
     /// Model file, as `lidar_ptq import` writes it.
     model: PathBuf,
-    /// Bags, and folders of them.
+    /// Bags, and folders of them; or the folder of one data set.
     #[arg(required_unless_present = "sim")]
     input: Vec<PathBuf>,
+
+    /// Of a data set, only the frames (KITTI) or scenes and samples (nuScenes) that this text file names, one a line.
+    #[arg(long, value_name = "FILE", conflicts_with = "sim", help_heading = "Input")]
+    only: Option<PathBuf>,
 
     /// Write all figures as one JSON object; `-` is the standard output, and the tables go to stderr.
     #[arg(long, value_name = "FILE", help_heading = "Output")]
@@ -91,10 +101,17 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let sources = || std::iter::once(&args.model).chain(&args.against).chain(&args.input);
     args.json.iter().try_for_each(|output| refuse_to_replace(output, sources()))?;
     let (perception, mut wanted) = args.perception(&args.model)?;
-    let classes = perception.detector().config().classes();
-    let mut evaluator = Evaluator::new(perception, args.every);
+    let config = perception.detector().config().clone();
+    let classes = config.classes();
+    let dataset = args.dataset()?;
+    // People chose the frames that they labelled.
+    let mut evaluator = Evaluator::new(perception, if dataset.is_some() { 0.0 } else { args.every });
     if let Some(path) = &args.against {
         let (teacher, teacher_wants) = args.perception(path)?;
+        let (own, other) = (&config.points.sweeps, &teacher.detector().config().points.sweeps);
+        if dataset.is_some() && own != other {
+            bail!("{}: a data set's sweeps are merged once for both models, which want {own:?} and {other:?}", path.display());
+        }
         wanted.extend(teacher_wants.into_iter().filter(|f| !wanted.contains(f)).collect::<Vec<_>>());
         evaluator = evaluator.against(teacher);
     }
@@ -102,14 +119,23 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let go_on = || !interrupted.load(Ordering::SeqCst);
 
     let mut remarks = Vec::new();
-    match &args.sim {
-        Some(seeds) => {
+    let mut kitti = None;
+    match (&args.sim, dataset) {
+        (_, Some(dataset)) => {
+            let mut frames = LabelledDataset::new(dataset, config.points.sweeps.clone(), classes.clone());
+            let expected = frames.dataset().len() as u64;
+            evaluate(&mut evaluator, &mut frames, expected, &go_on)?;
+            if let Dataset::Kitti(folder) = frames.dataset() {
+                kitti = Some(kitti_evaluation(&config, folder, evaluator.outcome())?);
+            }
+        }
+        (Some(seeds), None) => {
             let config = SimConfig { seconds: args.seconds, lidar: args.beams.model(), ..SimConfig::default() };
             let mut drives = SimulatedDrives::new(seeds.clone(), config, classes);
             let expected = drives.expected_clouds();
             evaluate(&mut evaluator, &mut drives, expected, &go_on)?;
         }
-        None => {
+        (None, None) => {
             let truth = TruthOptions { topic: args.truth_topic.clone(), fixed_frame: args.clouds.fixed_frame.clone(), classes };
             let mut bags = LabelledBags::open(&args.input, wanted, args.clouds.options(), &truth, args.against.is_none())?;
             remarks.extend(bags.remarks());
@@ -127,9 +153,19 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     if !go_on() {
         eprintln!("interrupted; these are the figures until then");
     }
-    args.report(&outcome)?;
+    args.report(&outcome, kitti.as_ref())?;
     eprintln!("{} frames of {} recordings in {:.1} s", outcome.summary.frames, outcome.recordings, started.elapsed().as_secs_f64());
     Ok(())
+}
+
+/// The frames that were judged, by KITTI's own metric.
+fn kitti_evaluation(config: &DetectorConfig, folder: &KittiFolder, outcome: &EvalOutcome) -> anyhow::Result<KittiEvaluation> {
+    let area = [config.grid.min, config.grid.max].map(|[x, y, _]| [x, y]);
+    let mut evaluation = KittiEvaluation::new(config.classes(), area);
+    for (frame, _) in outcome.evaluation.frames() {
+        evaluation.add(folder, frame)?;
+    }
+    Ok(evaluation)
 }
 
 /// Runs until the recordings end or `go_on` says no.
@@ -165,16 +201,30 @@ impl Args {
         Ok((Perception::new(detector, MotionTracker::new(self.clouds.fixed_frame.clone())), wanted))
     }
 
-    fn report(&self, outcome: &EvalOutcome) -> anyhow::Result<()> {
+    /// The data set, if the input is one.
+    fn dataset(&self) -> anyhow::Result<Option<Dataset>> {
+        let only = self.only.clone().map(FrameSelection::File);
+        match self.input.iter().find(|path| Dataset::is_at(path)) {
+            Some(folder) if self.input.len() == 1 => Ok(Some(Dataset::open(folder, only.as_ref())?)),
+            Some(folder) => bail!("{}: a data set is judged alone, without other inputs", folder.display()),
+            None if only.is_some() => bail!("--only chooses frames of a data set, and no input is one"),
+            None => Ok(None),
+        }
+    }
+
+    fn report(&self, outcome: &EvalOutcome, kitti: Option<&KittiEvaluation>) -> anyhow::Result<()> {
         let labelled = !outcome.evaluation.frames().is_empty();
         let metrics = labelled.then(|| outcome.evaluation.metrics());
         let ranges: Vec<(Range<f64>, Metrics)> = match metrics {
             Some(_) => RANGE_BINS.iter().map(|r| (r.clone(), outcome.evaluation.metrics_in(r))).collect(),
             None => Vec::new(),
         };
-        let tables = tables(outcome, metrics.as_ref(), &ranges)?;
+        let tables = match kitti {
+            Some(kitti) => kitti_tables(outcome, kitti),
+            None => tables(outcome, metrics.as_ref(), &ranges)?,
+        };
         let Some(path) = &self.json else { return crate::print(&tables) };
-        let mut text = serde_json::to_string_pretty(&self.json(outcome, metrics.as_ref(), &ranges))?;
+        let mut text = serde_json::to_string_pretty(&self.json(outcome, metrics.as_ref(), &ranges, kitti))?;
         text.push('\n');
         if path.as_os_str() == "-" {
             eprint!("{tables}");
@@ -189,7 +239,13 @@ impl Args {
     }
 
     /// `mAP`, `NDS` and `classes` are null without ground truth.
-    fn json(&self, outcome: &EvalOutcome, metrics: Option<&Metrics>, ranges: &[(Range<f64>, Metrics)]) -> Value {
+    fn json(
+        &self,
+        outcome: &EvalOutcome,
+        metrics: Option<&Metrics>,
+        ranges: &[(Range<f64>, Metrics)],
+        kitti: Option<&KittiEvaluation>,
+    ) -> Value {
         let mut all = metrics.map(nuscenes::metrics_json).unwrap_or_default();
         for key in ["mAP", "NDS", "classes"] {
             all.entry(key).or_insert(Value::Null);
@@ -199,6 +255,9 @@ impl Args {
         all.insert("ranges".into(), nuscenes::ranges_json(ranges));
         if let Some(agreement) = &outcome.agreement {
             all.insert("agreement".into(), agreement.json());
+        }
+        if let Some(kitti) = kitti {
+            all.insert("kitti".into(), kitti.json());
         }
         let sim = self
             .sim
@@ -217,6 +276,11 @@ impl Args {
         all.insert("settings".into(), settings);
         Value::Object(all)
     }
+}
+
+fn kitti_tables(outcome: &EvalOutcome, kitti: &KittiEvaluation) -> String {
+    let agreement = outcome.agreement.as_ref().map(|a| format!("\n{}", a.table())).unwrap_or_default();
+    format!("{}{agreement}", kitti.tables())
 }
 
 fn tables(outcome: &EvalOutcome, metrics: Option<&Metrics>, ranges: &[(Range<f64>, Metrics)]) -> Result<String, std::fmt::Error> {

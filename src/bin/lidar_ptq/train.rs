@@ -4,10 +4,14 @@ use crate::options::{catch_interrupt, use_threads};
 use anyhow::{Context, bail};
 use clap::Args as ClapArgs;
 use indicatif::{ProgressBar, ProgressStyle};
+use lidar_ptq::dataset::{Dataset, FrameSelection};
 use lidar_ptq::detect::{DetectorConfig, Model};
 use lidar_ptq::eval::chart::Chart;
-use lidar_ptq::graph::{Manifest, Precision, Provenance, read_model_file, sha256_hex, write_model_file};
-use lidar_ptq::train::{ExampleFolder, LogEntry, LossLog, Progress, TrainConfig, TrainState, Trainer, initial_params};
+use lidar_ptq::graph::{Graph, Manifest, Params, Precision, Provenance, read_model_file, sha256_hex, write_model_file};
+use lidar_ptq::train::{
+    DatasetExamples, ExampleFolder, ExampleSource, LogEntry, LossLog, Progress, TrainConfig, TrainState, Trainer, initial_params,
+    transferred_params,
+};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
@@ -16,8 +20,11 @@ use std::sync::atomic::Ordering;
 ///
 /// CONFIG is a YAML file:
 ///   detector: edge_pillar          # a preset or a file, see `lidar_ptq import --list-presets`
-///   frames: examples/              # folder of NAME.npy and NAME.json, see `lidar_ptq sim --examples`
-///   init: start.safetensors        # optional: weights to start from
+///   frames: examples/              # folder of NAME.npy and NAME.json, see `lidar_ptq sim --examples`,
+///                                  # or of KITTI's or nuScenes' layout; some of its frames only:
+///                                  # {folder: kitti, only: [0, 3, 7]}, or a text file with a frame or scene a line
+///   init: start.safetensors        # optional: weights to start from; of another model, what fits of them:
+///                                  # {model: start.safetensors, partial: true}
 ///   train: {seed: 1, steps: 2000, batch: 4, adam: {lr: 0.002}}
 ///
 /// Beside the model stand MODEL.state (to go on from), MODEL.log.csv (losses of each step) and MODEL.loss.svg (their plot).
@@ -41,13 +48,92 @@ pub struct Args {
 #[serde(deny_unknown_fields)]
 struct RunConfig {
     detector: String,
-    frames: PathBuf,
-    init: Option<PathBuf>,
+    frames: Frames,
+    init: Option<Init>,
     #[serde(default)]
     train: TrainConfig,
     /// Steps between stored states.
     #[serde(default = "default_store_every")]
     store_every: usize,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(untagged)]
+enum Frames {
+    Folder(PathBuf),
+    Some(SomeFrames),
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SomeFrames {
+    folder: PathBuf,
+    only: FrameSelection,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(untagged)]
+enum Init {
+    Model(PathBuf),
+    Part(PartialInit),
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PartialInit {
+    model: PathBuf,
+    /// Whether the model may be another one, of which everything is taken that fits.
+    #[serde(default)]
+    partial: bool,
+}
+
+impl Frames {
+    fn open(&self, detector: &DetectorConfig) -> anyhow::Result<Box<dyn ExampleSource>> {
+        let (folder, only) = match self {
+            Self::Folder(folder) => (folder, None),
+            Self::Some(SomeFrames { folder, only }) => (folder, Some(only)),
+        };
+        Ok(if only.is_some() || Dataset::is_at(folder) {
+            Box::new(DatasetExamples::new(Dataset::open(folder, only)?, detector)?)
+        } else {
+            Box::new(ExampleFolder::open(folder)?)
+        })
+    }
+}
+
+impl Init {
+    /// Parameters of the network to train; says what they do not take from a model that is another one.
+    fn params(&self, detector: &DetectorConfig, graph: &Graph, seed: u64) -> anyhow::Result<Params> {
+        let (path, partial) = match self {
+            Self::Model(path) => (path, false),
+            Self::Part(PartialInit { model, partial }) => (model, *partial),
+        };
+        let model = Model::load(path).with_context(|| path.display().to_string())?;
+        let (config, _, params) = model.into_parts();
+        let (from, to) = (&config.decode.code, &detector.decode.code);
+        if from != to {
+            bail!("{}: `decode.code`: expected that of the detector to train, {to:?}, found {from:?}", path.display());
+        }
+        let (from, to) = (&config.points.features, &detector.points.features);
+        if from.len() == to.len() && from != to {
+            bail!("{}: `points.features`: expected those of the detector to train, {to:?}, found {from:?}", path.display());
+        }
+        if !partial {
+            let other =
+                || format!("{}: not the network to train; take what fits with `init: {{model: ..., partial: true}}`", path.display());
+            params.check(graph).with_context(other)?;
+            return Ok(params);
+        }
+        let transferred = transferred_params(graph, seed, params);
+        if transferred.taken() == 0 {
+            bail!("{}: none of its tensors has the name and shape of one of the network to train", path.display());
+        }
+        eprintln!("{}: took {} tensors", path.display(), transferred.taken());
+        for (what, names) in [("begins anew", &transferred.anew), ("not taken", &transferred.unused)] {
+            names.iter().for_each(|name| eprintln!("  {what}: {name}"));
+        }
+        Ok(transferred.params)
+    }
 }
 
 fn default_store_every() -> usize {
@@ -77,10 +163,10 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let detector = DetectorConfig::load(&run.detector)?;
     let graph = detector.graph()?;
     let params = match &run.init {
-        Some(path) => Model::load(path).with_context(|| path.display().to_string())?.params().clone(),
+        Some(init) => init.params(&detector, &graph, run.train.seed)?,
         None => initial_params(&graph, run.train.seed),
     };
-    let frames = ExampleFolder::open(&run.frames)?;
+    let frames = run.frames.open(&detector)?;
     let state_path = args.out.with_extension("state");
     let mut trainer = Trainer::new(&detector, &graph, params, run.train.clone())?;
     if args.resume {
@@ -99,7 +185,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     };
     let mut average = None;
     while !trainer.is_done() && !interrupted.load(Ordering::SeqCst) {
-        let report = trainer.step(&frames)?;
+        let report = trainer.step(&*frames)?;
         let smooth = average.map_or(report.loss(), |a: f64| 0.98 * a + 0.02 * report.loss());
         average = Some(smooth);
         bar.set_position(trainer.progress().step as u64);

@@ -87,13 +87,16 @@ impl Ranking {
         }
     }
 
+    /// Best score first; of equal scores the later one, as in the devkit.
+    pub fn best_first(&self) -> Vec<Judged> {
+        let mut order: Vec<usize> = (0..self.judged.len()).collect();
+        order.sort_by(|&a, &b| self.judged[b].score.total_cmp(&self.judged[a].score).then(b.cmp(&a)));
+        order.into_iter().map(|i| self.judged[i]).collect()
+    }
+
     /// Precision, score and errors over recall.
     pub fn curve(&self) -> Curve {
-        let mut order: Vec<usize> = (0..self.judged.len()).collect();
-        // Of equal scores the later one first, as in the devkit.
-        order.sort_by(|&a, &b| self.judged[b].score.total_cmp(&self.judged[a].score).then(b.cmp(&a)));
-        let best_first: Vec<Judged> = order.into_iter().map(|i| self.judged[i]).collect();
-        Curve::new(self.objects, &best_first)
+        Curve::new(self.objects, &self.best_first())
     }
 }
 
