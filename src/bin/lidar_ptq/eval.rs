@@ -5,7 +5,8 @@ use crate::sim::Beams;
 use anyhow::{Context, bail};
 use clap::Args as ClapArgs;
 use indicatif::{ProgressBar, ProgressStyle};
-use lidar_ptq::detect::{Detector, FloatNetwork, Model};
+use lidar_ptq::detect::{Detector, Model, network};
+use lidar_ptq::engine::Isa;
 use lidar_ptq::eval::RANGE_BINS;
 use lidar_ptq::eval::nuscenes::{self, Metrics, NDS_FORMULA};
 use lidar_ptq::node::simulated::SimulatedDrives;
@@ -161,7 +162,8 @@ impl Args {
         config.decode.class_thresholds.clear();
         config.validate().with_context(|| format!("these options do not fit the model {}", path.display()))?;
         let wanted = wanted_fields(&config);
-        let detector = Detector::new(config, Box::new(FloatNetwork::new(&model)?))?;
+        let network = network(&model, Isa::choose()?).map_err(anyhow::Error::from_boxed).with_context(|| path.display().to_string())?;
+        let detector = Detector::new(config, network)?;
         Ok((Perception::new(detector, MotionTracker::new(self.clouds.fixed_frame.clone())), wanted))
     }
 
