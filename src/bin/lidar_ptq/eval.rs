@@ -6,7 +6,8 @@ use anyhow::{Context, bail};
 use clap::Args as ClapArgs;
 use indicatif::{ProgressBar, ProgressStyle};
 use lidar_ptq::dataset::{Dataset, FrameSelection, KittiFolder};
-use lidar_ptq::detect::{Detector, DetectorConfig, FloatNetwork, Model};
+use lidar_ptq::detect::{Detector, DetectorConfig, Model, network};
+use lidar_ptq::engine::Isa;
 use lidar_ptq::eval::RANGE_BINS;
 use lidar_ptq::eval::kitti::KittiEvaluation;
 use lidar_ptq::eval::nuscenes::{self, Metrics, NDS_FORMULA};
@@ -197,7 +198,8 @@ impl Args {
         config.decode.class_thresholds.clear();
         config.validate().with_context(|| format!("these options do not fit the model {}", path.display()))?;
         let wanted = wanted_fields(&config);
-        let detector = Detector::new(config, Box::new(FloatNetwork::new(&model)?))?;
+        let network = network(&model, Isa::choose()?).map_err(anyhow::Error::from_boxed).with_context(|| path.display().to_string())?;
+        let detector = Detector::new(config, network)?;
         Ok((Perception::new(detector, MotionTracker::new(self.clouds.fixed_frame.clone())), wanted))
     }
 

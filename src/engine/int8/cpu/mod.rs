@@ -1,0 +1,161 @@
+//! Kernels: the innermost loop of integer convolution for each instruction set.
+//!
+//! A kernel computes a *tile*: some pixels, anywhere in the input, times some vectors of output channels, with all sums in
+//! registers, from the first multiplication to the bytes that are stored. Pixels are given by offsets, so that the same kernel
+//! serves dense images, strides, and the scattered pixels of a sparse one. See `docs/kernels.md`.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512vnni;
+mod pack;
+mod portable;
+#[cfg(test)]
+mod tests;
+mod tile;
+
+pub use pack::{Block, Packed, window};
+pub use tile::{Gather, MAX_PIXELS, Output, Stretch, Tile};
+
+use super::arithmetic::Quantizer;
+use crate::engine::Isa;
+use tile::{RawKernel, RawTile};
+
+/// The kernels of one instruction set. There is no other way to a kernel than through this, and none to this without the
+/// instruction set.
+pub struct Kernels {
+    isa: Isa,
+    /// Pixels of a tile.
+    pixels: usize,
+    /// Channels of a vector.
+    lanes: usize,
+    /// By vectors of a tile, less one.
+    table: &'static [RawKernel],
+    quantize: unsafe fn(&Quantizer, &[f32], &mut [u8]),
+    gather: unsafe fn(&Gather<'_>, &[u32], &[u32], &mut [f32]),
+    /// What is added to an accumulator's start for each unit of weight: kernels for signed bytes see every byte less 128.
+    byte_shift: i32,
+}
+
+impl Kernels {
+    /// The integer kernels that belong to an instruction set, if this processor has it.
+    pub fn with_isa(isa: Isa) -> Option<Self> {
+        if !isa.is_available() {
+            return None;
+        }
+        Some(match isa.integer() {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => avx2::KERNELS,
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512Vnni => avx512vnni::KERNELS,
+            _ => portable::KERNELS,
+        })
+    }
+
+    pub fn isa(&self) -> Isa {
+        self.isa
+    }
+
+    /// Channels of a vector.
+    pub fn lanes(&self) -> usize {
+        self.lanes
+    }
+
+    /// Most vectors of a tile.
+    pub fn vectors(&self) -> usize {
+        self.table.len()
+    }
+
+    /// Most pixels of a tile.
+    pub fn pixels(&self) -> usize {
+        self.pixels
+    }
+
+    pub fn byte_shift(&self) -> i32 {
+        self.byte_shift
+    }
+
+    /// Operands, operation, tile (pixels x channels), instruction set.
+    pub fn name(&self, vectors: usize) -> String {
+        format!("conv_u8s8_{}x{}_{}", self.pixels, vectors * self.lanes, self.isa)
+    }
+
+    /// Runs one tile.
+    ///
+    /// # Panics
+    /// If the tile is larger than the kernels are, or reaches outside a slice.
+    #[inline]
+    pub fn run(&self, tile: Tile<'_>) {
+        let block = tile.block;
+        let vectors = block.vectors;
+        assert!((1..=self.table.len()).contains(&vectors) && block.used <= vectors * self.lanes, "tile is wider than the kernels");
+        let count = tile.pixels.len();
+        assert!((1..=self.pixels).contains(&count) && tile.to.len() == count, "tile has more pixels than the kernels");
+        let padded = vectors * self.lanes;
+        assert!(block.start.len() == padded && block.multiplier.len() == padded && block.bias.len() == padded);
+        let quads: usize = tile.stretches.iter().map(|s| s.quads).sum();
+        assert!(quads * padded * 4 == block.weights.len(), "tile reads other weights than its own");
+        let reach = tile.stretches.iter().map(|s| s.offset + 4 * s.quads).max().unwrap_or(0);
+        let last = |offsets: &[usize]| offsets.iter().copied().max().unwrap_or(0);
+        assert!(last(tile.pixels) + reach <= tile.input.len(), "tile reaches outside its input");
+
+        // Missing pixels repeat the last one: computed twice, written twice, the same.
+        let mut pixels = [tile.pixels[count - 1]; MAX_PIXELS];
+        pixels[..count].copy_from_slice(tile.pixels);
+        let mut to = [tile.to[count - 1]; MAX_PIXELS];
+        to[..count].copy_from_slice(tile.to);
+        let (mut bytes, mut floats, mut sums) = (None, None, None);
+        let (len, reach) = match tile.output {
+            Output::Bytes(out, clamp) => {
+                bytes = Some((out.as_mut_ptr(), clamp));
+                (out.len(), block.used)
+            }
+            Output::Floats(out, low) => {
+                floats = Some((out.as_mut_ptr(), low));
+                (out.len(), block.used)
+            }
+            Output::Sums(out) => {
+                sums = Some(out.as_mut_ptr());
+                (out.len(), padded)
+            }
+        };
+        assert!(last(tile.to) + reach <= len, "tile writes outside its output");
+        let raw = RawTile {
+            input: tile.input.as_ptr(),
+            pixels,
+            stretches: tile.stretches,
+            weights: block.weights.as_ptr(),
+            start: block.start.as_ptr(),
+            multiplier: block.multiplier.as_ptr(),
+            bias: block.bias.as_ptr(),
+            used: block.used,
+            to,
+            bytes,
+            floats,
+            sums,
+        };
+        // SAFETY: kernels are only made for instruction sets that the processor has (`with_isa`); everything that a kernel reads
+        // or writes was shown above to lie inside its slice, and the output is borrowed mutably.
+        unsafe { self.table[vectors - 1](&raw) }
+    }
+
+    /// Puts outputs together from sums of taps. `windows` are the first pixels of windows, `to` where their outputs start in
+    /// `out`.
+    ///
+    /// # Panics
+    /// If a window or an output lies outside its slice.
+    pub fn gather(&self, gather: &Gather<'_>, windows: &[u32], to: &[u32], out: &mut [f32]) {
+        // SAFETY: made only for instruction sets that the processor has.
+        unsafe { (self.gather)(gather, windows, to, out) }
+    }
+
+    /// Rounds floats onto a grid.
+    ///
+    /// # Panics
+    /// If the slices differ in length.
+    pub fn quantize(&self, quantizer: &Quantizer, from: &[f32], to: &mut [u8]) {
+        assert_eq!(from.len(), to.len());
+        // SAFETY: made only for instruction sets that the processor has.
+        unsafe { (self.quantize)(quantizer, from, to) }
+    }
+}
