@@ -10,6 +10,7 @@ pub mod geometry;
 pub mod graph;
 pub mod networks;
 pub mod node;
+pub mod quant;
 mod random;
 pub mod ros;
 pub mod sensor;

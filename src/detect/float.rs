@@ -16,12 +16,28 @@ impl FloatNetwork {
         FloatEngine::new(model.graph(), model.params()).map(Self)
     }
 
+    /// With fake quantization, if the model is quantized: what an integer engine yields, in float arithmetic.
+    ///
+    /// # Errors
+    /// As [`FloatNetwork::new`].
+    pub fn fake_quantized(model: &Model) -> Result<Self, EngineError> {
+        match model.quantization() {
+            None => Self::new(model),
+            Some(quantization) => FloatEngine::with_scheme(model.graph(), model.params(), &quantization.scheme).map(Self),
+        }
+    }
+
     /// Time of each node of the last run.
     pub fn times(&self) -> &[NodeTime] {
         self.0.times()
     }
 
-    fn head_maps(outputs: BTreeMap<String, ArrayD<f32>>) -> Result<HeadMaps, NetworkError> {
+    /// A frame as the engine takes it. The engine's inputs are owned; a frame's points are small beside its maps.
+    pub(crate) fn inputs(input: &PillarInput) -> Inputs<f32> {
+        Inputs::default().with_dense("points", input.features.clone().into_dyn()).with_pillars("pillars", Arc::new(input.index.clone()))
+    }
+
+    pub(crate) fn head_maps(outputs: BTreeMap<String, ArrayD<f32>>) -> Result<HeadMaps, NetworkError> {
         let mut maps = HeadMaps::new();
         for (role, value) in outputs {
             let batch = value.into_dimensionality::<Ix4>()?;
@@ -34,10 +50,6 @@ impl FloatNetwork {
 
 impl Network for FloatNetwork {
     fn run(&mut self, input: &PillarInput) -> Result<HeadMaps, NetworkError> {
-        // The engine's inputs are owned; a frame's points are small beside its maps.
-        let inputs = Inputs::default()
-            .with_dense("points", input.features.clone().into_dyn())
-            .with_pillars("pillars", Arc::new(input.index.clone()));
-        Self::head_maps(self.0.run(&inputs)?)
+        Self::head_maps(self.0.run(&Self::inputs(input))?)
     }
 }

@@ -12,12 +12,34 @@ pub enum Isa {
     Avx2,
     /// x86-64 with AVX-512F.
     Avx512,
+    /// x86-64 with AVX-512F, BW and VNNI: integer dot products.
+    Avx512Vnni,
+    /// x86-64 with tile registers for integers (AMX-TILE, AMX-INT8), and the above.
+    Amx,
     /// 64-bit Arm.
     Neon,
 }
 
 impl Isa {
-    pub const ALL: [Isa; 4] = [Isa::Portable, Isa::Avx2, Isa::Avx512, Isa::Neon];
+    pub const ALL: [Isa; 6] = [Isa::Portable, Isa::Avx2, Isa::Avx512, Isa::Avx512Vnni, Isa::Amx, Isa::Neon];
+
+    /// The family whose float kernels belong to this one.
+    pub fn float(self) -> Isa {
+        match self {
+            Isa::Avx512Vnni | Isa::Amx => Isa::Avx512,
+            other => other,
+        }
+    }
+
+    /// The family whose integer kernels belong to this one. AVX-512 without VNNI has none of its own.
+    pub fn integer(self) -> Isa {
+        match self {
+            Isa::Avx512 => Isa::Avx2,
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon if !std::arch::is_aarch64_feature_detected!("dotprod") => Isa::Portable,
+            other => other,
+        }
+    }
 
     /// Whether this processor (and this build) can run the family.
     pub fn is_available(self) -> bool {
@@ -27,6 +49,10 @@ impl Isa {
             Isa::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512 => is_x86_feature_detected!("avx512f"),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512Vnni => {
+                is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bw") && is_x86_feature_detected!("avx512vnni")
+            }
             #[cfg(target_arch = "aarch64")]
             Isa::Neon => true,
             #[allow(unreachable_patterns)] // families of other architectures
@@ -51,7 +77,7 @@ impl Isa {
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum IsaError {
-    #[error("LIDAR_PTQ_ISA: `{0}` is no instruction set of ours; expected one of portable, avx2, avx512, neon")]
+    #[error("LIDAR_PTQ_ISA: `{0}` is no instruction set of ours; expected one of portable, avx2, avx512, avx512vnni, amx, neon")]
     Unknown(String),
     #[error("LIDAR_PTQ_ISA: this processor or build has no {0}; unset the variable to use the best there is")]
     Unavailable(Isa),
@@ -71,6 +97,8 @@ impl fmt::Display for Isa {
             Isa::Portable => "portable",
             Isa::Avx2 => "avx2",
             Isa::Avx512 => "avx512",
+            Isa::Avx512Vnni => "avx512vnni",
+            Isa::Amx => "amx",
             Isa::Neon => "neon",
         })
     }

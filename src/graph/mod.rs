@@ -10,15 +10,20 @@ mod fold;
 mod model_file;
 mod op;
 mod params;
+mod scheme;
+mod scheme_file;
 mod tensors;
 
 pub use build::GraphBuilder;
 pub use checkpoint::{Checkpoint, CheckpointError, PickleError};
 pub use cost::{LayerCost, layer_costs};
-pub use fold::fold_batch_norm;
+pub use fold::{fold_batch_norm, fold_graph};
 pub use model_file::{
-    FORMAT, MANIFEST_KEY, Manifest, ModelFileError, Provenance, VERSION, model_file_bytes, read_model_file, sha256_hex, write_model_file,
+    FLOAT_VERSION, FORMAT, MANIFEST_KEY, Manifest, ModelFileError, Provenance, VERSION, model_file_bytes, read_model_file, sha256_hex,
+    write_model_file,
 };
 pub use op::{Dim, Graph, GraphError, Node, NodeId, Op, Output, ParamSpec, PillarIndex, Shape};
 pub use params::{ParamError, Params};
-pub use tensors::{Precision, TensorFileError};
+pub use scheme::{Activation, Granularity, Scheme, SchemeError, Weight, is_rows};
+pub use scheme_file::{Calibration, Quantization, QuantizationEntry, WeightEntry, take_scheme};
+pub use tensors::{ByteTensor, Precision, TensorFile, TensorFileError};

@@ -159,6 +159,21 @@ impl Op {
         }
     }
 
+    /// The axis of `weight` that counts the outputs of a layer.
+    pub fn output_axis(&self) -> usize {
+        usize::from(matches!(self, Op::ConvTranspose2d { .. }))
+    }
+
+    /// Whether a layer ends with ReLU, or the operation is one.
+    pub fn has_relu(&self) -> bool {
+        matches!(self, Op::Relu | Op::Linear { relu: true, .. } | Op::Conv2d { relu: true, .. } | Op::ConvTranspose2d { relu: true, .. })
+    }
+
+    /// Whether the operation is a layer with a weight matrix.
+    pub fn is_layer(&self) -> bool {
+        matches!(self, Op::Linear { .. } | Op::Conv2d { .. } | Op::ConvTranspose2d { .. })
+    }
+
     /// Short name for tables.
     pub fn kind(&self) -> &'static str {
         match self {

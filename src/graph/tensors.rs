@@ -1,4 +1,4 @@
-//! Named float tensors in a `.safetensors` file: the container of models, and one of the forms that checkpoints come in.
+//! Named tensors in a `.safetensors` file: the container of models, and one of the forms that checkpoints come in.
 
 use super::Params;
 use half::slice::HalfFloatSliceExt;
@@ -6,7 +6,7 @@ use half::{bf16, f16};
 use ndarray::ArrayD;
 use safetensors::tensor::{Dtype, SafeTensorError, TensorView};
 use safetensors::{SafeTensors, serialize};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
 use std::path::Path;
 
@@ -33,8 +33,39 @@ pub enum TensorFileError {
     Io(#[from] std::io::Error),
 }
 
-/// What [`read_tensors`] found: float tensors, the names and types of the others, and the file's free-form metadata.
-pub(super) type TensorFile = (Params, Vec<(String, String)>, HashMap<String, String>);
+/// What a file holds.
+#[derive(Clone, Debug, Default)]
+pub struct TensorFile {
+    pub floats: Params,
+    /// Tensors of one byte an element.
+    pub bytes: BTreeMap<String, ByteTensor>,
+    /// Name and type of every other tensor.
+    pub others: Vec<(String, String)>,
+    /// The file's free-form metadata.
+    pub metadata: HashMap<String, String>,
+}
+
+/// An `I8` or `U8` tensor.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ByteTensor {
+    pub dtype: Dtype,
+    pub shape: Vec<usize>,
+    pub data: Vec<u8>,
+}
+
+impl TensorFile {
+    /// Name and type of every tensor that holds no floats.
+    pub(super) fn not_float(&self) -> Vec<(String, String)> {
+        let bytes = self.bytes.iter().map(|(name, tensor)| (name.clone(), type_name(tensor.dtype)));
+        let mut all: Vec<_> = bytes.chain(self.others.iter().cloned()).collect();
+        all.sort();
+        all
+    }
+}
+
+fn type_name(dtype: Dtype) -> String {
+    format!("{dtype:?} tensor").to_lowercase()
+}
 
 /// Reads every float tensor as f32.
 ///
@@ -45,6 +76,7 @@ pub(super) fn read_tensors(bytes: &[u8]) -> Result<TensorFile, TensorFileError> 
     let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(header_error)?;
     let file = SafeTensors::deserialize(bytes).map_err(header_error)?;
     let mut params = Params::default();
+    let mut bytes_found = BTreeMap::new();
     let mut others = Vec::new();
     for (name, tensor) in file.iter() {
         let data = tensor.data();
@@ -53,8 +85,12 @@ pub(super) fn read_tensors(bytes: &[u8]) -> Result<TensorFile, TensorFileError> 
             Dtype::F64 => data.as_chunks().0.iter().map(|&b| f64::from_le_bytes(b) as f32).collect(),
             Dtype::F16 => data.as_chunks().0.iter().map(|&b| f16::from_le_bytes(b)).collect::<Vec<_>>().to_f32_vec(),
             Dtype::BF16 => data.as_chunks().0.iter().map(|&b| bf16::from_le_bytes(b)).collect::<Vec<_>>().to_f32_vec(),
+            dtype @ (Dtype::I8 | Dtype::U8) => {
+                bytes_found.insert(name.to_owned(), ByteTensor { dtype, shape: tensor.shape().to_vec(), data: data.to_vec() });
+                continue;
+            }
             other => {
-                others.push((name.to_owned(), format!("{other:?} tensor").to_lowercase()));
+                others.push((name.to_owned(), type_name(other)));
                 continue;
             }
         };
@@ -63,7 +99,7 @@ pub(super) fn read_tensors(bytes: &[u8]) -> Result<TensorFile, TensorFileError> 
         params.0.insert(name.to_owned(), array);
     }
     others.sort();
-    Ok((params, others, metadata.metadata().clone().unwrap_or_default()))
+    Ok(TensorFile { floats: params, bytes: bytes_found, others, metadata: metadata.metadata().clone().unwrap_or_default() })
 }
 
 fn header_error(error: SafeTensorError) -> TensorFileError {
@@ -75,13 +111,18 @@ fn header_error(error: SafeTensorError) -> TensorFileError {
     }
 }
 
-/// The bytes of a file with these tensors.
+/// The bytes of a file with these floats, bytes and metadata.
 ///
 /// # Errors
 /// A value beyond f16's range, when f16 is asked for.
-pub(super) fn tensor_bytes(params: &Params, precision: Precision, metadata: HashMap<String, String>) -> Result<Vec<u8>, TensorFileError> {
-    let mut stored = Vec::with_capacity(params.0.len());
-    for (name, values) in &params.0 {
+pub(super) fn tensor_bytes(
+    floats: &Params,
+    integers: &BTreeMap<String, ByteTensor>,
+    precision: Precision,
+    metadata: HashMap<String, String>,
+) -> Result<Vec<u8>, TensorFileError> {
+    let mut stored = Vec::with_capacity(floats.0.len());
+    for (name, values) in &floats.0 {
         let bytes: Vec<u8> = if precision == Precision::F16 && values.ndim() > 1 {
             if let Some(&value) = values.iter().find(|v| v.is_finite() && !f16::from_f32(**v).is_finite()) {
                 return Err(TensorFileError::Range { name: name.clone(), value });
@@ -93,8 +134,10 @@ pub(super) fn tensor_bytes(params: &Params, precision: Precision, metadata: Hash
         let dtype = if bytes.len() == 4 * values.len() { Dtype::F32 } else { Dtype::F16 };
         stored.push((name, dtype, values.shape().to_vec(), bytes));
     }
+    let floats = stored.iter().map(|(name, dtype, shape, bytes)| (*name, *dtype, shape, bytes));
+    let integers = integers.iter().map(|(name, tensor)| (name, tensor.dtype, &tensor.shape, &tensor.data));
     let views: Result<Vec<_>, _> =
-        stored.iter().map(|(name, dtype, shape, bytes)| Ok((name, TensorView::new(*dtype, shape.clone(), bytes)?))).collect();
+        floats.chain(integers).map(|(name, dtype, shape, bytes)| Ok((name, TensorView::new(dtype, shape.clone(), bytes)?))).collect();
     views.and_then(|views| serialize(views, Some(metadata))).map_err(TensorFileError::Header)
 }
 

@@ -7,7 +7,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use lidar_ptq::dataset::{Dataset, FrameSelection};
 use lidar_ptq::detect::{DetectorConfig, Model};
 use lidar_ptq::eval::chart::Chart;
-use lidar_ptq::graph::{Graph, Manifest, Params, Precision, Provenance, read_model_file, sha256_hex, write_model_file};
+use lidar_ptq::graph::{Graph, Manifest, Params, Precision, Provenance, model_file_bytes, read_model_file, sha256_hex, write_model_file};
 use lidar_ptq::train::{
     DatasetExamples, ExampleFolder, ExampleSource, LogEntry, LossLog, Progress, TrainConfig, TrainState, Trainer, initial_params,
     transferred_params,
@@ -231,7 +231,7 @@ fn store(trainer: &Trainer<'_>, detector: &DetectorConfig, run: &RunConfig, out:
         written_by: concat!("lidar_ptq ", env!("CARGO_PKG_VERSION")).into(),
     };
     let (numbers, tensors) = progress.to_tensors();
-    write_model_file(state, &Manifest::new(numbers, provenance.clone()), &tensors, Precision::F32)?;
+    write_model_file(state, &model_file_bytes(&Manifest::new(numbers, provenance.clone()), &tensors, None, Precision::F32)?)?;
     Model::new(detector.clone(), progress.params.clone(), provenance)?.save(out, Precision::F16)?;
     Ok(())
 }
@@ -239,5 +239,5 @@ fn store(trainer: &Trainer<'_>, detector: &DetectorConfig, run: &RunConfig, out:
 fn load_state(path: &Path) -> anyhow::Result<Progress> {
     let bytes = std::fs::read(path).with_context(|| format!("{}: --resume needs the state of an earlier run", path.display()))?;
     let (manifest, tensors) = read_model_file::<TrainState>(&bytes).with_context(|| path.display().to_string())?;
-    Ok(Progress::from_tensors(manifest.config, tensors))
+    Ok(Progress::from_tensors(manifest.config, tensors.floats))
 }

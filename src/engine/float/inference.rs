@@ -1,11 +1,13 @@
 //! Running a network once, forwards.
 
+use super::fake::{FakeLayer, snap};
 use super::kernel::{Kernels, Real};
 use super::ops::linear::{Layer, PackedLayer, dense};
 use super::ops::{concat, norm, pillar, relu};
 use super::{EngineError, Inputs, concrete_shape, parameter};
 use crate::engine::Isa;
-use crate::graph::{Dim, Graph, NodeId, Op, Params, PillarIndex, fold_batch_norm};
+use crate::engine::int8::Grid;
+use crate::graph::{Dim, Graph, Node, NodeId, Op, Params, PillarIndex, Scheme, fold_batch_norm};
 use ndarray::{ArrayD, Zip};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,6 +18,8 @@ pub struct FloatEngine {
     graph: Graph,
     layers: Vec<Option<PreparedLayer>>,
     norms: BTreeMap<NodeId, PreparedNorm>,
+    /// Values that are rounded to what integers can stand for.
+    grids: BTreeMap<NodeId, Grid>,
     last_uses: Vec<NodeId>,
     /// Buffers of values that are no longer needed, to be filled again: fresh pages cost more than arithmetic.
     spare: Vec<Vec<f32>>,
@@ -34,6 +38,8 @@ struct PreparedLayer {
     layer: Layer,
     weights: PackedLayer<f32>,
     bias: Option<Vec<f32>>,
+    /// What makes it an integer layer, in which case `weights` are integers and `bias` is nothing.
+    fake: Option<FakeLayer>,
 }
 
 /// A batch norm that stands behind no layer of its own.
@@ -51,16 +57,31 @@ impl FloatEngine {
     /// # Errors
     /// A parameter is missing or has another shape than the graph says.
     pub fn new(graph: &Graph, params: &Params) -> Result<Self, EngineError> {
+        Self::with_scheme(graph, params, &Scheme::default())
+    }
+
+    /// With fake quantization: values are floats, but those that an integer engine would compute with this scheme.
+    ///
+    /// The layers of the scheme sum integers held as floats. That is exact up to 2^24; beyond, a result may be the neighbouring
+    /// integer. The scheme must fit the folded graph ([`Scheme::check`]).
+    ///
+    /// # Errors
+    /// As [`FloatEngine::new`].
+    pub fn with_scheme(graph: &Graph, params: &Params, scheme: &Scheme) -> Result<Self, EngineError> {
         let (graph, params) = fold_batch_norm(graph, params);
         let mut layers = Vec::with_capacity(graph.nodes.len());
         let mut norms = BTreeMap::new();
         for (id, node) in graph.nodes.iter().enumerate() {
             let specs = node.op.params(&node.name);
             let values = specs.iter().map(|s| parameter(&params.0, s)).collect::<Result<Vec<_>, _>>()?;
-            layers.push(Layer::of(&node.op).map(|layer| PreparedLayer {
-                layer,
-                weights: layer.pack(&values[0].view()),
-                bias: values.get(1).map(|b| dense(b).to_vec()),
+            layers.push(Layer::of(&node.op).map(|layer| {
+                let bias = values.get(1).map(|b| dense(b).to_vec());
+                match FakeLayer::of(&graph, node, scheme, bias.as_deref()) {
+                    None => PreparedLayer { layer, weights: layer.pack(&values[0].view()), bias, fake: None },
+                    Some((fake, integers)) => {
+                        PreparedLayer { layer: layer.without_relu(), weights: layer.pack(&integers.view()), bias: None, fake: Some(fake) }
+                    }
+                }
             }));
             if let Op::BatchNorm { eps, .. } = node.op {
                 let wide = |a: &ArrayD<f32>| a.iter().map(|&x| f64::from(x)).collect();
@@ -77,7 +98,9 @@ impl FloatEngine {
             }
         }
         let last_uses = graph.last_uses();
-        Ok(Self { graph, layers, norms, last_uses, spare: Vec::new(), times: Vec::new() })
+        let grids =
+            graph.nodes.iter().enumerate().filter_map(|(id, n)| Some((id, Grid::from(*scheme.activations.get(&n.name)?)))).collect();
+        Ok(Self { graph, layers, norms, grids, last_uses, spare: Vec::new(), times: Vec::new() })
     }
 
     /// The instruction set in use.
@@ -102,6 +125,18 @@ impl FloatEngine {
     /// # Errors
     /// An input is missing, has the wrong shape, or indexes outside the canvas.
     pub fn run(&mut self, inputs: &Inputs<f32>) -> Result<BTreeMap<String, ArrayD<f32>>, EngineError> {
+        self.run_observing(inputs, &mut |_, _| {})
+    }
+
+    /// As [`FloatEngine::run`]; `observe` sees the value of every node of [`FloatEngine::graph`] that is computed.
+    ///
+    /// # Errors
+    /// As [`FloatEngine::run`].
+    pub fn run_observing(
+        &mut self,
+        inputs: &Inputs<f32>,
+        observe: &mut dyn FnMut(&Node, &ArrayD<f32>),
+    ) -> Result<BTreeMap<String, ArrayD<f32>>, EngineError> {
         inputs.check(&self.graph)?;
         self.times.clear();
         let mut values: Vec<Option<ArrayD<f32>>> = vec![None; self.graph.nodes.len()];
@@ -110,6 +145,9 @@ impl FloatEngine {
             values[id] = self.run_node(id, &values, inputs);
             let node = &self.graph.nodes[id];
             self.times.push(NodeTime { node: node.name.clone(), kind: node.op.kind(), elapsed: start.elapsed() });
+            if let Some(value) = &values[id] {
+                observe(node, value);
+            }
             for &input in &node.inputs {
                 if self.last_uses[input] == id
                     && let Some(done) = values[input].take()
@@ -148,8 +186,17 @@ impl FloatEngine {
         let mut out = take(&mut self.spare, shape);
         match &node.op {
             Op::Linear { .. } | Op::Conv2d { .. } | Op::ConvTranspose2d { .. } => {
-                let prepared = self.layers[id].as_ref()?;
-                prepared.layer.forward(value(0), &prepared.weights, prepared.bias.as_deref(), &mut out);
+                let PreparedLayer { layer, weights, bias, fake } = self.layers[id].as_ref()?;
+                match fake {
+                    None => layer.forward(value(0), weights, bias.as_deref(), &mut out),
+                    Some(fake) => {
+                        let mut integers = take(&mut self.spare, value(0).shape().to_vec());
+                        fake.integers(value(0), &mut integers);
+                        layer.forward(&integers, weights, None, &mut out);
+                        fake.finish(&mut out);
+                        self.spare.push(integers.into_raw_vec_and_offset().0);
+                    }
+                }
             }
             Op::BatchNorm { .. } => {
                 let PreparedNorm { weight, bias, mean, var, eps } = &self.norms[&id];
@@ -162,6 +209,11 @@ impl FloatEngine {
             Op::PillarConcat => pillar::concat(value(0), value(1), index(2), &mut out),
             Op::PillarScatter { .. } => pillar::scatter(value(0), index(1), &mut out),
             Op::Input | Op::PillarIndex => {}
+        }
+        if let Some(grid) = self.grids.get(&id)
+            && !node.op.is_layer()
+        {
+            snap(grid, &mut out);
         }
         Some(out)
     }

@@ -4,6 +4,7 @@
 //! instruction set: sums run in a fixed order with fused multiply-adds.
 
 mod correlate;
+mod fake;
 mod inference;
 mod kernel;
 mod ops;
@@ -54,7 +55,7 @@ impl<T> Inputs<T> {
 
     /// Whether every input of `graph` is there, of the right shape, and every index points inside what it indexes: after this,
     /// no operation meets an index out of bounds.
-    fn check(&self, graph: &Graph) -> Result<(), EngineError> {
+    pub(crate) fn check(&self, graph: &Graph) -> Result<(), EngineError> {
         let mut rows = None;
         for node in graph.nodes.iter().filter(|n| n.op == Op::PillarIndex) {
             let index = self.pillars.get(&node.name).ok_or_else(|| EngineError::MissingInput(node.name.clone()))?;

@@ -70,8 +70,9 @@ impl Checkpoint {
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, CheckpointError> {
         // The header of a safetensors file is an eight-byte length and a JSON object.
         if bytes.get(8) == Some(&b'{') {
-            let (params, others, _) = read_tensors(bytes)?;
-            return state_dict::normalize(params.0.into_iter().collect(), others, Vec::new());
+            let file = read_tensors(bytes)?;
+            let others = file.not_float();
+            return state_dict::normalize(file.floats.0.into_iter().collect(), others, Vec::new());
         }
         match container::open(bytes)? {
             container::Container::Zip { pickle, mut storages } => state_dict::read(&pickle, &mut storages, bytes.len()),

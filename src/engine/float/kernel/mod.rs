@@ -61,6 +61,7 @@ pub trait Real: NdFloat + Default + std::iter::Sum {
     fn kernels() -> &'static Kernels<Self>;
     fn from_f64(x: f64) -> Self;
     fn as_f64(self) -> f64;
+    fn round_ties_even(self) -> Self;
 }
 
 /// The kernels of one scalar type on one instruction set.
@@ -113,19 +114,19 @@ impl<T: Real> Kernels<T> {
 impl Kernels<f32> {
     /// The kernels of an instruction set, if this processor has it.
     pub fn with_isa(isa: Isa) -> Option<Self> {
-        isa.is_available().then(|| tile::build_f32(isa))
+        isa.is_available().then(|| tile::build_f32(isa.float()))
     }
 }
 
 impl Kernels<f64> {
     /// The kernels of an instruction set, if this processor has it.
     pub fn with_isa(isa: Isa) -> Option<Self> {
-        isa.is_available().then(|| tile::build_f64(isa))
+        isa.is_available().then(|| tile::build_f64(isa.float()))
     }
 }
 
 fn chosen() -> Result<Isa, IsaError> {
-    Isa::choose()
+    Isa::choose().map(Isa::float)
 }
 
 macro_rules! real {
@@ -145,6 +146,11 @@ macro_rules! real {
 
             fn as_f64(self) -> f64 {
                 f64::from(self)
+            }
+
+            #[inline(always)]
+            fn round_ties_even(self) -> Self {
+                <$type>::round_ties_even(self)
             }
         }
     };

@@ -50,6 +50,11 @@ impl Layer {
         })
     }
 
+    /// The same layer, ending before its ReLU.
+    pub fn without_relu(self) -> Self {
+        Self { relu: false, ..self }
+    }
+
     /// The weight in the order in which [`Layer::forward`] reads it.
     pub fn pack<T: Real>(&self, weight: &ArrayViewD<'_, T>) -> PackedLayer<T> {
         let kernels = T::kernels();

@@ -1,0 +1,394 @@
+//! Running a plan.
+
+use super::aligned::AlignedBytes;
+use super::arithmetic::Grid;
+use super::conv::{Conv, EmptyOutput, Sparse, To};
+use super::cpu::Kernels;
+use super::lower::{LowerError, lower};
+use super::plan::{Addition, Buffer, FloatView, Plan, Source, Step, StepKind, View};
+use super::repeat::Empty;
+use crate::engine::Isa;
+use crate::engine::float::{EngineError, Inputs};
+use crate::graph::{Dim, Graph, Params, PillarIndex, Scheme, fold_batch_norm};
+use ndarray::{ArrayD, ArrayViewD, Axis, Slice};
+use rayon::prelude::*;
+use std::time::{Duration, Instant};
+
+/// A quantized network ready to run: one sample at a time.
+pub struct Int8Engine {
+    /// Folded.
+    graph: Graph,
+    plan: Plan,
+    kernels: Kernels,
+    memory: Vec<AlignedBytes>,
+    arrays: Vec<ArrayD<f32>>,
+    /// By buffer: which pixels saw a pillar. Not kept up where nothing is known of an empty canvas.
+    seen: Vec<Vec<u8>>,
+    /// By step: which windows of a convolution see something, and what the others yield.
+    active: Vec<Vec<u8>>,
+    empty: Vec<Option<EmptyOutput>>,
+    /// The cells of the frame before.
+    cells: Vec<[u32; 3]>,
+    /// Whether nothing is skipped.
+    dense: bool,
+    times: Vec<Duration>,
+}
+
+/// A step of the last run.
+#[derive(Clone, Debug)]
+pub struct StepReport {
+    /// The nodes that it computes, by name.
+    pub nodes: Vec<String>,
+    /// `int8`, `float` or what it does between the two.
+    pub kind: &'static str,
+    /// The kernels that ran, by name.
+    pub kernels: Vec<String>,
+    /// Multiply-adds of a full canvas.
+    pub macs: u64,
+    /// Share of the windows that were computed rather than known.
+    pub computed: f64,
+    pub elapsed: Duration,
+}
+
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum Int8Error {
+    #[error(transparent)]
+    Lower(#[from] LowerError),
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    #[error("this processor or build has no integer kernels for {0}")]
+    Unavailable(Isa),
+    #[error("the integer engine runs one sample at a time, found {0}")]
+    Batch(usize),
+}
+
+impl Int8Engine {
+    /// Folds, lowers, packs, and learns what an empty canvas yields.
+    ///
+    /// # Errors
+    /// A scheme or parameters that do not fit the folded graph, or an instruction set that the processor lacks.
+    pub fn new(graph: &Graph, params: &Params, scheme: &Scheme, isa: Isa) -> Result<Self, Int8Error> {
+        let kernels = Kernels::with_isa(isa).ok_or(Int8Error::Unavailable(isa))?;
+        let (graph, params) = fold_batch_norm(graph, params);
+        let plan = lower(&graph, &params, scheme, &kernels)?;
+        let memory = plan.slots.iter().map(|&len| AlignedBytes::zeroed(len)).collect();
+        let fixed = |shape: &[Dim]| shape.iter().map(|d| if let Dim::Fixed(n) = d { *n } else { 0 }).collect::<Vec<_>>();
+        let arrays = plan.arrays.iter().map(|shape| ArrayD::zeros(fixed(shape))).collect();
+        let seen = plan.buffers.iter().map(|b| vec![0; b.height * b.width]).collect();
+        let active = plan.steps.iter().map(|s| vec![0; s.windows()]).collect();
+        let empty = vec![None; plan.steps.len()];
+        let times = vec![Duration::ZERO; plan.steps.len()];
+        let mut engine = Self { graph, plan, kernels, memory, arrays, seen, active, empty, cells: Vec::new(), dense: true, times };
+        engine.learn_empty();
+        engine.dense = false;
+        Ok(engine)
+    }
+
+    /// The instruction set in use.
+    pub fn isa(&self) -> Isa {
+        self.kernels.isa()
+    }
+
+    /// Computes every pixel, or (as at first) only those that can differ from an empty canvas. The results are the same.
+    pub fn set_dense(&mut self, dense: bool) {
+        self.dense = dense;
+    }
+
+    /// Bytes of all activations and of all weights, with their filling.
+    pub fn memory_bytes(&self) -> (usize, usize) {
+        let weights = self.plan.steps.iter().map(|s| if let StepKind::Conv(c) = &s.kind { c.weight_bytes() } else { 0 }).sum();
+        (self.plan.slots.iter().sum(), weights)
+    }
+
+    /// What each step was, and how long it took in the last run.
+    pub fn steps(&self) -> Vec<StepReport> {
+        let report = |(i, step): (usize, &Step)| {
+            let (kernels, computed) = match &step.kind {
+                StepKind::Conv(conv) if self.empty[i].is_some() && !self.dense => {
+                    let share = self.active[i].iter().filter(|&&a| a != 0).count() as f64 / self.active[i].len().max(1) as f64;
+                    (conv.kernels(&self.kernels), share)
+                }
+                StepKind::Conv(conv) => (conv.kernels(&self.kernels), 1.0),
+                _ => (Vec::new(), 1.0),
+            };
+            let (nodes, macs, elapsed) = (step.names.clone(), step.macs, self.times[i]);
+            StepReport { nodes, kind: step.kind_name(), kernels, macs, computed, elapsed }
+        };
+        self.plan.steps.iter().enumerate().map(report).collect()
+    }
+
+    /// Runs the network.
+    ///
+    /// # Errors
+    /// An input is missing, has the wrong shape, indexes outside the canvas, or holds several samples.
+    pub fn run(&mut self, inputs: &Inputs<f32>) -> Result<(), Int8Error> {
+        inputs.check(&self.graph)?;
+        for i in 0..self.plan.steps.len() {
+            let start = Instant::now();
+            self.run_step(i, inputs)?;
+            self.times[i] = start.elapsed();
+        }
+        Ok(())
+    }
+
+    /// The outputs of the last run by role: `[1, height, width, channels]`.
+    pub fn outputs(&self) -> impl Iterator<Item = (&str, ArrayViewD<'_, f32>)> {
+        self.plan.outputs.iter().map(|(role, view)| (role.as_str(), floats(&self.arrays, view)))
+    }
+
+    fn run_step(&mut self, at: usize, inputs: &Inputs<f32>) -> Result<(), Int8Error> {
+        match &self.plan.steps[at].kind {
+            StepKind::Float { .. } => return self.run_float(at, inputs),
+            StepKind::Load { input, to } => {
+                let value = &inputs.dense[input];
+                if value.shape() != self.arrays[*to].shape() {
+                    return Err(Int8Error::Batch(value.shape().first().copied().unwrap_or(0)));
+                }
+                self.arrays[*to].assign(value);
+            }
+            StepKind::Scatter { features, index, to } => {
+                let index = &inputs.pillars[index];
+                if index.batch != 1 {
+                    return Err(Int8Error::Batch(index.batch));
+                }
+                let (features, to) = (*features, *to);
+                self.clear_cells(&to);
+                self.scatter(&features, index, &to);
+            }
+            StepKind::Quantize { from, to } => {
+                let (from, to) = (*from, *to);
+                let mut bytes = std::mem::take(&mut self.memory[self.plan.buffers[to.buffer].slot]);
+                let buffer = &self.plan.buffers[to.buffer];
+                buffer.pad(&mut bytes);
+                quantize_image(&self.kernels, &floats(&self.arrays, &from), buffer, &to, &mut bytes);
+                self.memory[buffer.slot] = bytes;
+            }
+            StepKind::Dequantize { from, to } => {
+                let (from, to) = (*from, *to);
+                let buffer = &self.plan.buffers[from.buffer];
+                dequantize_image(&self.memory[buffer.slot], buffer, &from, &mut self.arrays[to]);
+            }
+            StepKind::Add { a, b, to, add, opens } => {
+                let (a, b, to, add, opens) = (*a, *b, *to, *add, *opens);
+                let buffer = &self.plan.buffers[to.buffer];
+                let mut bytes = std::mem::take(&mut self.memory[buffer.slot]);
+                if opens {
+                    buffer.pad(&mut bytes);
+                }
+                let part = |v: &View| (&self.plan.buffers[v.buffer], &*self.memory[self.plan.buffers[v.buffer].slot], v.first, v.grid);
+                add_images(add, part(&a), part(&b), buffer, &to, &mut bytes);
+                self.memory[buffer.slot] = bytes;
+                let mut seen = std::mem::take(&mut self.seen[to.buffer]);
+                for (i, seen) in seen.iter_mut().enumerate() {
+                    *seen = (*seen & u8::from(!opens)) | self.seen[a.buffer][i] | self.seen[b.buffer][i];
+                }
+                self.seen[to.buffer] = seen;
+            }
+            StepKind::Conv(_) => self.run_conv(at),
+        }
+        Ok(())
+    }
+
+    fn run_float(&mut self, at: usize, inputs: &Inputs<f32>) -> Result<(), Int8Error> {
+        let StepKind::Float { inputs: wanted, indices, .. } = &self.plan.steps[at].kind else { return Ok(()) };
+        let mut own = Inputs::default();
+        for (name, source) in wanted {
+            let value = match source {
+                Source::Outside => inputs.dense[name].clone(),
+                Source::Inside(view) => floats(&self.arrays, view).as_standard_layout().into_owned(),
+            };
+            own.dense.insert(name.clone(), value);
+        }
+        for name in indices {
+            own.pillars.insert(name.clone(), inputs.pillars[name].clone());
+        }
+        let StepKind::Float { engine, outputs, .. } = &mut self.plan.steps[at].kind else { return Ok(()) };
+        let mut values = engine.run(&own)?;
+        for (role, array) in outputs {
+            if let Some(value) = values.remove(role) {
+                self.arrays[*array] = value;
+            }
+        }
+        Ok(())
+    }
+
+    fn clear_cells(&mut self, to: &View) {
+        let buffer = &self.plan.buffers[to.buffer];
+        let bytes = &mut self.memory[buffer.slot];
+        for [_, y, x] in self.cells.drain(..) {
+            let at = buffer.at(y as usize, x as usize);
+            bytes[at..at + buffer.channels].fill(buffer.zero);
+            self.seen[to.buffer][y as usize * buffer.width + x as usize] = 0;
+        }
+    }
+
+    fn scatter(&mut self, features: &FloatView, index: &PillarIndex, to: &View) {
+        let buffer = &self.plan.buffers[to.buffer];
+        let mut bytes = std::mem::take(&mut self.memory[buffer.slot]);
+        let features = floats(&self.arrays, features);
+        let seen = &mut self.seen[to.buffer];
+        let quantizer = to.grid.quantizer();
+        for (row, &[_, y, x]) in features.rows().into_iter().zip(&index.cells) {
+            let at = buffer.at(y as usize, x as usize) + to.first;
+            if let Some(row) = row.as_slice() {
+                self.kernels.quantize(&quantizer, row, &mut bytes[at..at + to.channels]);
+            }
+            seen[y as usize * buffer.width + x as usize] = 1;
+        }
+        self.memory[buffer.slot] = bytes;
+        self.cells.extend(&index.cells);
+    }
+
+    fn run_conv(&mut self, at: usize) {
+        let StepKind::Conv(conv) = &self.plan.steps[at].kind else { return };
+        let from = &self.plan.buffers[conv.input];
+        if conv.repeat.is_some() {
+            conv.activate(from, &self.seen[conv.input], &mut self.active[at]);
+        }
+        let sparse = self.empty[at].as_ref().filter(|_| !self.dense).map(|empty| Sparse { active: &self.active[at], empty });
+        match conv.to {
+            To::Bytes { buffer, .. } => {
+                let to = &self.plan.buffers[buffer];
+                let mut bytes = std::mem::take(&mut self.memory[to.slot]);
+                conv.run_bytes(&self.kernels, from, &self.memory[from.slot], to, &mut bytes, sparse);
+                self.memory[to.slot] = bytes;
+                if conv.repeat.is_some() {
+                    spread(conv, &self.active[at], to.width, &mut self.seen[buffer]);
+                }
+            }
+            To::Floats { array, .. } => {
+                let array = &mut self.arrays[array];
+                let channels = array.len_of(Axis(array.ndim() - 1));
+                let floats = array.as_slice_mut().unwrap_or_default();
+                conv.run_floats(&self.kernels, from, &self.memory[from.slot], channels, floats, sparse);
+            }
+        }
+    }
+
+    /// Runs an empty canvas through all steps that know what becomes of it, and keeps each distinct pixel.
+    fn learn_empty(&mut self) {
+        for at in 0..self.plan.steps.len() {
+            match &self.plan.steps[at].kind {
+                StepKind::Scatter { to, .. } => {
+                    let buffer = &self.plan.buffers[to.buffer];
+                    self.memory[buffer.slot].fill(buffer.zero);
+                }
+                StepKind::Add { to, .. } if self.plan.buffers[to.buffer].repeat.is_some() => {
+                    // Nothing is loaded, quantized or run in float before it: it has no other inputs.
+                    self.run_step(at, &Inputs::default()).expect("an addition reads only what was computed");
+                }
+                StepKind::Conv(conv) => {
+                    let Some(repeat) = conv.repeat else { continue };
+                    self.run_conv(at);
+                    let StepKind::Conv(conv) = &self.plan.steps[at].kind else { continue };
+                    let mut empty = EmptyOutput::default();
+                    match conv.to {
+                        To::Bytes { buffer, .. } => {
+                            let to = &self.plan.buffers[buffer];
+                            let bytes = &self.memory[to.slot];
+                            empty.bytes = Empty::capture(repeat, conv.channels, |y, x| &bytes[to.at(y, x) + conv.first..][..conv.channels]);
+                        }
+                        To::Floats { array, .. } => {
+                            let array = &self.arrays[array];
+                            let [width, channels] = [2, 3].map(|axis| array.len_of(Axis(axis)));
+                            let floats = array.as_slice().unwrap_or_default();
+                            empty.floats =
+                                Empty::capture(repeat, conv.channels, |y, x| &floats[(y * width + x) * channels..][..conv.channels]);
+                        }
+                    }
+                    self.empty[at] = Some(empty);
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+impl Step {
+    /// Windows of a convolution.
+    fn windows(&self) -> usize {
+        if let StepKind::Conv(conv) = &self.kind { conv.windows[0] * conv.windows[1] } else { 0 }
+    }
+
+    fn kind_name(&self) -> &'static str {
+        match self.kind {
+            StepKind::Float { .. } => "float",
+            StepKind::Load { .. } => "load",
+            StepKind::Scatter { .. } => "scatter",
+            StepKind::Quantize { .. } => "quantize",
+            StepKind::Dequantize { .. } => "dequantize",
+            StepKind::Add { .. } | StepKind::Conv(_) => "int8",
+        }
+    }
+}
+
+/// Some channels of an array.
+fn floats<'a>(arrays: &'a [ArrayD<f32>], view: &FloatView) -> ArrayViewD<'a, f32> {
+    let array = &arrays[view.array];
+    array.slice_axis(Axis(array.ndim() - 1), Slice::from(view.first..view.first + view.channels))
+}
+
+/// The pixels that active windows wrote.
+fn spread(conv: &Conv, active: &[u8], width: usize, seen: &mut [u8]) {
+    let scale = conv.scale;
+    for (y, row) in seen.chunks_exact_mut(width).enumerate() {
+        let windows = &active[y / scale * conv.windows[1]..][..conv.windows[1]];
+        for (seen, &active) in row.chunks_exact_mut(scale).zip(windows) {
+            for s in seen {
+                *s = if conv.opens { active } else { *s | active };
+            }
+        }
+    }
+}
+
+/// Rows of a parallel piece.
+const ROWS: usize = 8;
+
+/// An image of floats onto a grid.
+fn quantize_image(kernels: &Kernels, from: &ArrayViewD<'_, f32>, buffer: &Buffer, to: &View, bytes: &mut [u8]) {
+    let (row, border) = (buffer.row(), buffer.border);
+    let quantizer = to.grid.quantizer();
+    let from = from.index_axis(Axis(0), 0);
+    bytes[border * row..][..buffer.height * row].par_chunks_mut(row).enumerate().for_each(|(y, line)| {
+        let source = from.index_axis(Axis(0), y);
+        for (x, pixel) in source.rows().into_iter().enumerate() {
+            let at = (x + border) * buffer.channels + to.first;
+            match pixel.as_slice() {
+                Some(pixel) => kernels.quantize(&quantizer, pixel, &mut line[at..at + to.channels]),
+                None => line[at..at + to.channels].iter_mut().zip(pixel).for_each(|(to, &x)| *to = quantizer.byte(x)),
+            }
+        }
+    });
+}
+
+/// The floats that an image of bytes stands for.
+fn dequantize_image(bytes: &[u8], buffer: &Buffer, from: &View, to: &mut ArrayD<f32>) {
+    let floats = to.as_slice_mut().unwrap_or_default();
+    floats.par_chunks_mut(buffer.width * from.channels).enumerate().for_each(|(y, line)| {
+        for (x, pixel) in line.chunks_exact_mut(from.channels).enumerate() {
+            let at = buffer.at(y, x) + from.first;
+            pixel.iter_mut().zip(&bytes[at..]).for_each(|(to, &byte)| *to = from.grid.value(byte));
+        }
+    });
+}
+
+/// A buffer, its bytes, the first channel and the grid of a summand.
+type Part<'a> = (&'a Buffer, &'a [u8], usize, Grid);
+
+fn add_images(add: Addition, a: Part<'_>, b: Part<'_>, buffer: &Buffer, to: &View, bytes: &mut [u8]) {
+    let (row, border) = (buffer.row(), buffer.border);
+    let centred = |byte: u8, grid: &Grid| f32::from(i16::from(byte) - i16::from(grid.zero));
+    bytes[border * row..][..buffer.height * row].par_chunks_mut(row * ROWS).enumerate().for_each(|(band, lines)| {
+        for (i, line) in lines.chunks_exact_mut(row).enumerate() {
+            for x in 0..buffer.width {
+                let at = (x + border) * buffer.channels + to.first;
+                let y = band * ROWS + i;
+                let [a_pixel, b_pixel] = [&a, &b].map(|(buffer, bytes, first, _)| &bytes[buffer.at(y, x) + first..]);
+                for ((to, &p), &q) in line[at..at + to.channels].iter_mut().zip(a_pixel).zip(b_pixel) {
+                    let sum = centred(p, &a.3).mul_add(add.a_factor, centred(q, &b.3) * add.b_factor);
+                    *to = add.clamp.byte(sum);
+                }
+            }
+        }
+    });
+}

@@ -1,0 +1,510 @@
+//! From a folded graph and its scheme to a flat plan.
+//!
+//! * Convolutions that read the same value become one wide convolution; those that read different parts of one buffer become
+//!   one step of several passes (a block-diagonal, or grouped, convolution).
+//! * A concatenation is no step: what is concatenated is written into one buffer straight away.
+//! * Layers that stay float, and whatever has no integer form, are gathered into float segments; values change form where
+//!   they cross over.
+
+use super::arithmetic::{Finish, Grid, Requantize};
+use super::conv::{Conv, MAX_WINDOWS, Pass, To};
+use super::cpu::{Kernels, Packed, window};
+use super::plan::{Addition, Buffer, FloatView, Plan, Source, Step, StepKind, View};
+use super::repeat::Repeat;
+use crate::engine::float::{EngineError, FloatEngine};
+use crate::graph::{Dim, Graph, Node, NodeId, Op, Output, Params, Scheme, SchemeError, layer_costs};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A longer sum of products of bytes could leave i32.
+const MAX_DEPTH: usize = (i32::MAX / (255 * 128)) as usize;
+
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum LowerError {
+    #[error(transparent)]
+    Scheme(#[from] SchemeError),
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    #[error("layer `{layer}` cannot run in integers: {what}; let it stay float (lidar_ptq calibrate --float {layer})")]
+    Unsupported { layer: String, what: String },
+}
+
+/// Lowers a folded graph.
+///
+/// # Errors
+/// A scheme that does not fit, parameters that are missing, a layer that has no integer kernel.
+pub(super) fn lower(graph: &Graph, params: &Params, scheme: &Scheme, kernels: &Kernels) -> Result<Plan, LowerError> {
+    scheme.check(graph)?;
+    let macs = layer_costs(graph).iter().map(|l| if l.per_row { 0 } else { l.macs }).collect();
+    let mut lowering = Lowering {
+        graph,
+        params,
+        scheme,
+        kernels,
+        macs,
+        readers: readers(graph),
+        integer: integer_nodes(graph, scheme),
+        parts: BTreeMap::new(),
+        opened: BTreeSet::new(),
+        bytes: BTreeMap::new(),
+        floats: BTreeMap::new(),
+        done: vec![false; graph.nodes.len()],
+        plan: Plan::default(),
+    };
+    lowering.run()?;
+    lowering.plan.place_buffers();
+    Ok(lowering.plan)
+}
+
+struct Lowering<'a> {
+    graph: &'a Graph,
+    params: &'a Params,
+    scheme: &'a Scheme,
+    kernels: &'a Kernels,
+    macs: Vec<u64>,
+    readers: Vec<Vec<NodeId>>,
+    integer: Vec<bool>,
+    /// Values that are part of a concatenation: its node, and their first channel in it.
+    parts: BTreeMap<NodeId, (NodeId, usize)>,
+    /// Buffers that a step writes already.
+    opened: BTreeSet<usize>,
+    bytes: BTreeMap<NodeId, View>,
+    floats: BTreeMap<NodeId, FloatView>,
+    done: Vec<bool>,
+    plan: Plan,
+}
+
+fn readers(graph: &Graph) -> Vec<Vec<NodeId>> {
+    let mut readers = vec![Vec::new(); graph.nodes.len()];
+    for (id, node) in graph.nodes.iter().enumerate() {
+        node.inputs.iter().for_each(|&i| readers[i].push(id));
+    }
+    readers
+}
+
+/// Which nodes yield integers, or floats out of integers.
+fn integer_nodes(graph: &Graph, scheme: &Scheme) -> Vec<bool> {
+    let mut integer = vec![false; graph.nodes.len()];
+    let mut in_concat = vec![false; graph.nodes.len()];
+    for (id, node) in graph.nodes.iter().enumerate() {
+        let quantized = scheme.activations.contains_key(&node.name);
+        let written_in_place = |&i: &NodeId| integer[i] && !in_concat[i] && !matches!(graph.nodes[i].op, Op::PillarScatter { .. });
+        integer[id] = match node.op {
+            Op::Conv2d { .. } | Op::ConvTranspose2d { .. } | Op::Linear { .. } => scheme.is_integer(&node.name),
+            Op::PillarScatter { .. } => quantized,
+            Op::Add => quantized && node.inputs.iter().all(|&i| scheme.activations.contains_key(&graph.nodes[i].name)),
+            Op::Concat => quantized && node.inputs.iter().all(written_in_place),
+            _ => false,
+        };
+        if integer[id] && node.op == Op::Concat {
+            node.inputs.iter().for_each(|&i| in_concat[i] = true);
+        }
+    }
+    integer
+}
+
+/// Convolutions with equal keys can share a step.
+#[derive(Clone, Copy, PartialEq)]
+struct Key {
+    buffer: usize,
+    kernel: usize,
+    stride: usize,
+    padding: usize,
+    finish: Finish,
+}
+
+impl<'a> Lowering<'a> {
+    fn run(&mut self) -> Result<(), LowerError> {
+        for (id, node) in self.graph.nodes.iter().enumerate() {
+            self.done[id] = matches!(node.op, Op::Input | Op::PillarIndex);
+            if self.integer[id] && node.op == Op::Concat {
+                let mut first = 0;
+                for &input in &node.inputs {
+                    self.parts.insert(input, (id, first));
+                    first += channels(&self.graph.nodes[input]);
+                }
+            }
+        }
+        loop {
+            while let Some(id) = (0..self.graph.nodes.len()).find(|&id| self.integer[id] && self.is_ready(id)) {
+                self.integer_node(id)?;
+            }
+            let mut segment: Vec<NodeId> = Vec::new();
+            for (id, node) in self.graph.nodes.iter().enumerate() {
+                if !self.done[id] && !self.integer[id] && node.inputs.iter().all(|i| self.done[*i] || segment.contains(i)) {
+                    segment.push(id);
+                }
+            }
+            if segment.is_empty() {
+                break;
+            }
+            self.float_segment(&segment)?;
+        }
+        for Output { role, node } in &self.graph.outputs {
+            let value = self.as_floats(*node);
+            self.plan.outputs.push((role.clone(), value));
+        }
+        Ok(())
+    }
+
+    fn is_ready(&self, id: NodeId) -> bool {
+        !self.done[id] && self.graph.nodes[id].inputs.iter().all(|&i| self.done[i])
+    }
+
+    fn node(&self, id: NodeId) -> &'a Node {
+        &self.graph.nodes[id]
+    }
+
+    fn grid(&self, id: NodeId) -> Option<Grid> {
+        self.scheme.activations.get(&self.node(id).name).map(|&a| Grid::from(a))
+    }
+
+    fn integer_node(&mut self, id: NodeId) -> Result<(), LowerError> {
+        let node = self.node(id);
+        match &node.op {
+            Op::Concat => {
+                let view = self.part_view(id)?;
+                self.bytes.insert(id, view);
+                self.done[id] = true;
+            }
+            Op::PillarScatter { .. } => {
+                let features = self.as_floats(node.inputs[0]);
+                let to = self.new_view(&[id], image(node).map(|[h, w, _]| [Repeat::canvas(h), Repeat::canvas(w)]))?;
+                let index = self.node(node.inputs[1]).name.clone();
+                self.finish_step(&[id], StepKind::Scatter { features, index, to });
+                self.bytes.insert(id, to);
+            }
+            Op::Add => {
+                let (a, b) = (self.as_bytes(node.inputs[0])?, self.as_bytes(node.inputs[1])?);
+                let repeat = self.plan.buffers[a.buffer].repeat.zip(self.plan.buffers[b.buffer].repeat);
+                let to = self.place(id, repeat.map(|(a, b)| [a[0].and(b[0]), a[1].and(b[1])]))?;
+                let factor = |from: &View| (f64::from(from.grid.scale) / f64::from(to.grid.scale)) as f32;
+                let add = Addition { a_factor: factor(&a), b_factor: factor(&b), clamp: to.grid.clamp(false) };
+                let opens = self.opened.insert(to.buffer);
+                self.finish_step(&[id], StepKind::Add { a, b, to, add, opens });
+                self.bytes.insert(id, to);
+            }
+            _ => self.convolutions(id)?,
+        }
+        Ok(())
+    }
+
+    /// The convolution `id` and all others that can share its step.
+    fn convolutions(&mut self, id: NodeId) -> Result<(), LowerError> {
+        let key = self.key(id)?;
+        let mut members = vec![id];
+        // What is written into a concatenation keeps its own place.
+        if !self.parts.contains_key(&id) && matches!(self.node(id).op, Op::Conv2d { .. }) {
+            for other in id + 1..self.graph.nodes.len() {
+                let same_kind = self.integer[other] && matches!(self.node(other).op, Op::Conv2d { .. }) && !self.parts.contains_key(&other);
+                if same_kind && self.is_ready(other) && self.key(other)? == key {
+                    members.push(other);
+                }
+            }
+        }
+        let node = self.node(id);
+        let Some([height, width, _]) = image(node) else { return Err(self.unsupported(id, "its value is no image")) };
+        let scale = if let Op::ConvTranspose2d { stride, .. } = node.op { stride } else { 1 };
+        let windows = [height / scale, width / scale];
+        if windows[1] > MAX_WINDOWS {
+            return Err(self.unsupported(id, &format!("images wider than {MAX_WINDOWS} pixels are not supported")));
+        }
+        let repeat = self.plan.buffers[key.buffer].repeat.map(|[rows, columns]| {
+            [(rows, height), (columns, width)].map(|(axis, outputs)| match node.op {
+                Op::ConvTranspose2d { stride, .. } => axis.stretched(stride),
+                _ => axis.through_window(key.kernel, key.stride, key.padding, outputs),
+            })
+        });
+
+        // Output channels of each member, and where they go.
+        let widths: Vec<usize> = members.iter().map(|&m| channels(self.node(m))).collect();
+        let (to, first) = match key.finish {
+            Finish::Bytes(clamp) => {
+                let view = if members.len() == 1 { self.place(id, repeat)? } else { self.new_view(&members, repeat)? };
+                (To::Bytes { buffer: view.buffer, clamp }, view.first)
+            }
+            Finish::Floats { low } => {
+                let total = widths.iter().sum();
+                let array = self.new_array(vec![Dim::Fixed(1), Dim::Fixed(height), Dim::Fixed(width), Dim::Fixed(total)]);
+                (To::Floats { array, low }, 0)
+            }
+        };
+        let firsts: Vec<usize> = widths.iter().scan(first, |at, w| Some(std::mem::replace(at, *at + w))).collect();
+        for ((&member, &first), &channels) in members.iter().zip(&firsts).zip(&widths) {
+            match to {
+                To::Bytes { buffer, .. } => {
+                    let grid = self.grid(member).unwrap_or(Grid { scale: 1.0, zero: 0, low: 0, high: 255 });
+                    self.bytes.insert(member, View { buffer, first, channels, grid });
+                }
+                To::Floats { array, .. } => {
+                    self.floats.insert(member, FloatView { array, first, channels });
+                }
+            }
+        }
+        let passes = self.passes(&members, &firsts)?;
+        let opens = match to {
+            To::Bytes { buffer, .. } => self.opened.insert(buffer),
+            To::Floats { .. } => true,
+        };
+        let conv = Conv {
+            input: key.buffer,
+            taps: key.kernel,
+            stride: key.stride,
+            padding: key.padding,
+            windows,
+            scale,
+            passes,
+            to,
+            first,
+            channels: widths.iter().sum(),
+            opens,
+            repeat,
+        };
+        self.finish_step(&members, StepKind::Conv(Box::new(conv)));
+        Ok(())
+    }
+
+    /// The shape of a convolution, whose input is made bytes if it is not yet.
+    fn key(&mut self, id: NodeId) -> Result<Key, LowerError> {
+        let node = self.node(id);
+        let (kernel, stride, padding, depth) = match node.op {
+            Op::Conv2d { inputs, kernel, stride, padding, .. } => (kernel, stride, padding, inputs * kernel * kernel),
+            Op::ConvTranspose2d { inputs, .. } => (1, 1, 0, inputs),
+            _ => return Err(self.unsupported(id, "only convolutions have integer kernels")),
+        };
+        if depth > MAX_DEPTH {
+            return Err(self.unsupported(id, &format!("it sums {depth} products, at most {MAX_DEPTH} fit into 32 bits")));
+        }
+        let input = self.as_bytes(node.inputs[0])?;
+        let finish = match self.grid(id) {
+            Some(grid) => Finish::Bytes(grid.clamp(node.op.has_relu())),
+            None => Finish::Floats { low: if node.op.has_relu() { 0.0 } else { f32::NEG_INFINITY } },
+        };
+        Ok(Key { buffer: input.buffer, kernel, stride, padding, finish })
+    }
+
+    /// Weights of the members of a step: those that read the same value side by side in one pass.
+    fn passes(&mut self, members: &[NodeId], firsts: &[usize]) -> Result<Vec<Pass>, LowerError> {
+        let mut groups: Vec<(View, Vec<usize>)> = Vec::new();
+        for (i, &member) in members.iter().enumerate() {
+            let input = self.as_bytes(self.node(member).inputs[0])?;
+            match groups.last_mut() {
+                Some((view, group)) if view.first == input.first => group.push(i),
+                _ => groups.push((input, vec![i])),
+            }
+        }
+        let mut passes = Vec::new();
+        for (input, group) in groups {
+            let (base, op) = (firsts[group[0]], &self.node(members[group[0]]).op);
+            let scale = if let Op::ConvTranspose2d { stride, .. } = *op { stride } else { 1 };
+            let kernel = if let Op::Conv2d { kernel, .. } = *op { kernel } else { 1 };
+            let outputs = group.iter().map(|&i| channels(self.node(members[i]))).sum();
+            let mut requantize = Requantize { multiplier: Vec::new(), bias: Vec::new(), finish: Finish::Floats { low: 0.0 } };
+            // Whose weight an output channel has, and which of its outputs it is.
+            let mut owner: Vec<(&ndarray::ArrayD<i8>, usize)> = Vec::with_capacity(outputs);
+            for &i in &group {
+                let node = self.node(members[i]);
+                let weight = &self.scheme.weights[&node.name];
+                let own = Requantize::new(&node.op, weight, self.bias(node)?, &input.grid, self.grid(members[i]).as_ref());
+                requantize.multiplier.extend(own.multiplier);
+                requantize.bias.extend(own.bias);
+                owner.extend((0..channels(node)).map(|c| (&weight.integers, c)));
+            }
+            let buffer = &self.plan.buffers[input.buffer];
+            let stretches = window([kernel; 2], buffer.row(), buffer.channels, input.channels);
+            for phase in (0..scale).flat_map(|y| (0..scale).map(move |x| [y, x])) {
+                let weight = |output: usize, tap: usize, c: usize| {
+                    let (w, o) = owner[output];
+                    if matches!(op, Op::ConvTranspose2d { .. }) {
+                        w[[c, o, phase[0], phase[1]]]
+                    } else {
+                        w[[o, c, tap / kernel, tap % kernel]]
+                    }
+                };
+                let packed = Packed::new(self.kernels, kernel * kernel, input.channels, input.grid.zero, &requantize, weight);
+                passes.push(Pass { packed, stretches: stretches.clone(), input_first: input.first, output_first: base, phase });
+            }
+        }
+        Ok(passes)
+    }
+
+    fn bias(&self, node: &Node) -> Result<Option<&'a [f32]>, LowerError> {
+        let Some(spec) = node.op.params(&node.name).into_iter().nth(1) else { return Ok(None) };
+        let bias = self.params.0.get(&spec.name).filter(|b| b.shape() == spec.shape).and_then(|b| b.as_slice());
+        bias.map(Some).ok_or_else(|| EngineError::MissingParameter(spec.name).into())
+    }
+
+    /// Nodes that run in float, as one engine.
+    fn float_segment(&mut self, segment: &[NodeId]) -> Result<(), LowerError> {
+        let inside: BTreeSet<NodeId> = segment.iter().copied().collect();
+        let mut graph = Graph::default();
+        let mut moved: BTreeMap<NodeId, NodeId> = BTreeMap::new();
+        let (mut inputs, mut indices) = (Vec::new(), Vec::new());
+        for &id in segment {
+            for &input in self.node(id).inputs.iter().filter(|i| !inside.contains(i)) {
+                if moved.contains_key(&input) {
+                    continue;
+                }
+                let node = self.node(input);
+                let op = if node.op == Op::PillarIndex { Op::PillarIndex } else { Op::Input };
+                match node.op {
+                    Op::PillarIndex => indices.push(node.name.clone()),
+                    Op::Input => inputs.push((node.name.clone(), Source::Outside)),
+                    _ => inputs.push((node.name.clone(), Source::Inside(self.as_floats(input)))),
+                }
+                graph.nodes.push(Node { op, inputs: vec![], ..node.clone() });
+                moved.insert(input, graph.nodes.len() - 1);
+            }
+            let node = self.node(id);
+            graph.nodes.push(Node { inputs: node.inputs.iter().map(|i| moved[i]).collect(), ..node.clone() });
+            moved.insert(id, graph.nodes.len() - 1);
+        }
+        let mut outputs = Vec::new();
+        for &id in segment {
+            let leaves = self.graph.outputs.iter().any(|o| o.node == id);
+            if leaves || self.readers[id].iter().any(|r| !inside.contains(r)) {
+                let node = self.node(id);
+                let array = self.new_array(node.shape.clone());
+                graph.outputs.push(Output { role: node.name.clone(), node: moved[&id] });
+                outputs.push((node.name.clone(), array));
+                self.floats.insert(id, FloatView { array, first: 0, channels: channels(node) });
+            }
+        }
+        let engine = Box::new(FloatEngine::new(&graph, self.params)?);
+        self.finish_step(segment, StepKind::Float { engine, inputs, indices, outputs });
+        Ok(())
+    }
+
+    /// A node's value as floats, converted if need be.
+    fn as_floats(&mut self, id: NodeId) -> FloatView {
+        if let Some(&view) = self.floats.get(&id) {
+            return view;
+        }
+        let shape = self.node(id).shape.iter().map(|d| if *d == Dim::Batch { Dim::Fixed(1) } else { *d }).collect();
+        let array = self.new_array(shape);
+        let view = FloatView { array, first: 0, channels: channels(self.node(id)) };
+        match self.bytes.get(&id) {
+            Some(&from) => self.push(format!("{} to float", self.node(id).name), StepKind::Dequantize { from, to: array }),
+            // An input of the whole graph.
+            None => self.push(self.node(id).name.clone(), StepKind::Load { input: self.node(id).name.clone(), to: array }),
+        }
+        self.floats.insert(id, view);
+        view
+    }
+
+    /// A node's value as bytes, converted if need be.
+    fn as_bytes(&mut self, id: NodeId) -> Result<View, LowerError> {
+        if let Some(&view) = self.bytes.get(&id) {
+            return Ok(view);
+        }
+        let from = self.as_floats(id);
+        let to = self.new_view(&[id], None)?;
+        self.push(format!("{} to integers", self.node(id).name), StepKind::Quantize { from, to });
+        self.bytes.insert(id, to);
+        Ok(to)
+    }
+
+    /// Where a value goes: its place in a concatenation, or a buffer of its own. `repeat` is what an empty canvas yields in it.
+    fn place(&mut self, id: NodeId, repeat: Option<[Repeat; 2]>) -> Result<View, LowerError> {
+        if !self.parts.contains_key(&id) {
+            return self.new_view(&[id], repeat);
+        }
+        let view = self.part_view(id)?;
+        let buffer = &mut self.plan.buffers[view.buffer];
+        buffer.repeat = if self.opened.contains(&view.buffer) {
+            buffer.repeat.zip(repeat).map(|(a, b)| [a[0].and(b[0]), a[1].and(b[1])])
+        } else {
+            repeat
+        };
+        Ok(view)
+    }
+
+    /// The place of a value that is a concatenation or part of one.
+    fn part_view(&mut self, id: NodeId) -> Result<View, LowerError> {
+        if let Some(&view) = self.bytes.get(&id) {
+            return Ok(view);
+        }
+        match self.parts.get(&id).copied() {
+            Some((whole, first)) => {
+                let view = self.part_view(whole)?;
+                Ok(View { first: view.first + first, channels: channels(self.node(id)), ..view })
+            }
+            None => {
+                let view = self.new_view(&[id], None)?;
+                self.bytes.insert(id, view);
+                Ok(view)
+            }
+        }
+    }
+
+    /// A new buffer for the values of these nodes, side by side.
+    fn new_view(&mut self, ids: &[NodeId], repeat: Option<[Repeat; 2]>) -> Result<View, LowerError> {
+        let id = ids[0];
+        let Some([height, width, _]) = image(self.node(id)) else { return Err(self.unsupported(id, "its value is no image")) };
+        let Some(grid) = self.grid(id) else { return Err(self.unsupported(id, "the scheme says nothing of its value")) };
+        let total: usize = ids.iter().map(|&id| channels(self.node(id))).sum();
+        let border = ids.iter().map(|&id| self.border(id)).max().unwrap_or(0);
+        let buffer = Buffer { height, width, channels: total.next_multiple_of(4), border, zero: grid.zero, slot: 0, repeat };
+        if u32::try_from(buffer.len()).is_err() {
+            return Err(self.unsupported(id, "its value is larger than 4 GiB"));
+        }
+        self.plan.buffers.push(buffer);
+        Ok(View { buffer: self.plan.buffers.len() - 1, first: 0, channels: total, grid })
+    }
+
+    /// The widest padding of any convolution that reads the value, or the concatenation that it is part of.
+    fn border(&self, id: NodeId) -> usize {
+        let mut widest = 0;
+        let mut visit = vec![id];
+        let mut seen = BTreeSet::new();
+        while let Some(id) = visit.pop() {
+            seen.insert(id);
+            for &reader in &self.readers[id] {
+                if let Op::Conv2d { padding, .. } = self.node(reader).op {
+                    widest = widest.max(padding);
+                }
+            }
+            if self.integer[id] && self.node(id).op == Op::Concat {
+                visit.extend(self.node(id).inputs.iter().filter(|i| !seen.contains(i)));
+            }
+            visit.extend(self.parts.get(&id).map(|&(whole, _)| whole).filter(|whole| !seen.contains(whole)));
+        }
+        widest
+    }
+
+    fn new_array(&mut self, shape: Vec<Dim>) -> usize {
+        self.plan.arrays.push(shape);
+        self.plan.arrays.len() - 1
+    }
+
+    /// A step that computes these nodes.
+    fn finish_step(&mut self, nodes: &[NodeId], kind: StepKind) {
+        nodes.iter().for_each(|&id| self.done[id] = true);
+        let names = nodes.iter().map(|&id| self.node(id).name.clone()).collect();
+        let macs = nodes.iter().map(|&id| self.macs[id]).sum();
+        self.plan.steps.push(Step { names, macs, kind });
+    }
+
+    /// A step that only changes a value's form.
+    fn push(&mut self, name: String, kind: StepKind) {
+        self.plan.steps.push(Step { names: vec![name], macs: 0, kind });
+    }
+
+    fn unsupported(&self, id: NodeId, what: &str) -> LowerError {
+        LowerError::Unsupported { layer: self.node(id).name.clone(), what: what.to_owned() }
+    }
+}
+
+/// Height, width and channels of an image.
+fn image(node: &Node) -> Option<[usize; 3]> {
+    match node.shape.as_slice() {
+        &[Dim::Batch, Dim::Fixed(h), Dim::Fixed(w), Dim::Fixed(c)] => Some([h, w, c]),
+        _ => None,
+    }
+}
+
+fn channels(node: &Node) -> usize {
+    match node.shape.last() {
+        Some(&Dim::Fixed(n)) => n,
+        _ => 0,
+    }
+}

@@ -1,0 +1,19 @@
+//! Integers: a quantized network on CPUs.
+//!
+//! What is computed is defined to the bit in [`arithmetic`]; every instruction set gives the same bytes. [`lower`] turns a
+//! folded graph and its scheme into a flat plan once, [`Int8Engine`] runs it.
+
+mod aligned;
+mod arithmetic;
+mod conv;
+mod cpu;
+mod engine;
+mod lower;
+mod plan;
+mod repeat;
+#[cfg(test)]
+mod tests;
+
+pub use arithmetic::{Clamp, Finish, Grid, Quantizer, Requantize};
+pub use engine::{Int8Engine, Int8Error, StepReport};
+pub use lower::LowerError;
