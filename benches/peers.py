@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Times CenterPoint-Pillar's 2D network (the one of float_network.rs, random weights) in ONNX Runtime, FP32, on the CPU.
+"""Times CenterPoint-Pillar's 2D network (the one of network/mod.rs, random weights) in other engines on the CPU.
 
-Called by `cargo bench --bench float_network -- --peer`. Needs numpy, onnx and onnxruntime.
+Called by `cargo bench --bench float_network -- --peer` and `--bench int8_network -- --peer`. Needs numpy, onnx, onnxruntime, and
+openvino for its row. INT8 is ONNX Runtime's own static quantization (QDQ, per channel, u8 activations); OpenVINO reads the same file.
 """
 import argparse
 import os
-import tempfile
 import time
 
 import numpy as np
@@ -69,26 +69,61 @@ def canvas():
     return image
 
 
+def quantized(folder, plain):
+    path = os.path.join(folder, "network.int8.onnx")
+    if not os.path.exists(path):
+        from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+
+        class Frames(CalibrationDataReader):
+            frames = iter([{"canvas": canvas()}])
+
+            def get_next(self):
+                return next(self.frames, None)
+
+        quantize_static(plain, path, Frames(), quant_format=QuantFormat.QDQ, per_channel=True,
+                        activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8)
+    return path
+
+
+def runner(engine, path, threads):
+    if engine.startswith("ort"):
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        # Waiting threads must not count as CPU time.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        return f"ONNX Runtime {onnxruntime.__version__}", lambda feed: session.run(None, feed)
+    import openvino
+    core = openvino.Core()
+    settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"}
+    request = core.compile_model(core.read_model(path), "CPU", settings).create_infer_request()
+    return f"OpenVINO {openvino.__version__.split('-')[0]}", request.infer
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--runs", type=int, default=9)
+    parser.add_argument("--engines", default="ort-fp32", help="of ort-fp32, ort-int8, ov-int8, ov-fp32")
+    parser.add_argument("--folder", default=".", help="where the networks are kept")
     args = parser.parse_args()
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = args.threads
-    with tempfile.TemporaryDirectory() as folder:
-        path = os.path.join(folder, "network.onnx")
-        onnx.save(model(), path)
-        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    plain = os.path.join(args.folder, "network.onnx")
+    if not os.path.exists(plain):
+        onnx.save(model(), plain)
     feed = {"canvas": canvas()}
-    session.run(None, feed)
-    times = []
-    for _ in range(args.runs):
-        start = time.perf_counter()
-        session.run(None, feed)
-        times.append((time.perf_counter() - start) * 1e3)
-    times.sort()
-    print(f"{'ONNX Runtime ' + onnxruntime.__version__ + ' FP32':28} {times[len(times) // 2]:8.1f} ({times[0]:.1f}) ms", flush=True)
+    for engine in args.engines.split(","):
+        precision = engine.split("-")[1]
+        name, run = runner(engine, quantized(args.folder, plain) if precision == "int8" else plain, args.threads)
+        for _ in range(2):
+            run(feed)
+        times, cpu = [], time.process_time()
+        for _ in range(args.runs):
+            start = time.perf_counter()
+            run(feed)
+            times.append((time.perf_counter() - start) * 1e3)
+        cpu = (time.process_time() - cpu) * 1e3 / args.runs
+        times.sort()
+        print(f"{f'{name} {precision.upper()}':40} {times[len(times) // 2]:8.1f} ({times[0]:.1f}) ms   CPU {cpu:.0f} ms", flush=True)
 
 
 if __name__ == "__main__":

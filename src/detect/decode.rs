@@ -4,10 +4,10 @@
 
 use super::nms::{best_first, circle_nms, rotated_nms};
 use super::rotated_iou::BevBox;
-use super::{BoxCode, Candidates, DecodeConfig, Detection, DetectorConfig, Nms, RotationOrder, SizeOrder, YawConvention};
+use super::{BoxCode, Candidates, DecodeConfig, Detection, DetectorConfig, NetworkError, Nms, RotationOrder, SizeOrder, YawConvention};
 use crate::geometry::{Box3, wrap_angle};
 use crate::networks::centerpoint::BranchRole;
-use ndarray::{Array3, ArrayView3};
+use ndarray::{Array3, ArrayD, ArrayView3, Axis, Ix4};
 use std::collections::BTreeMap;
 use std::f32::consts::FRAC_PI_2;
 
@@ -300,6 +300,18 @@ impl Candidate {
 impl HeadMaps {
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// From an engine's outputs by role, each `[1, height, width, channels]`.
+    ///
+    /// # Errors
+    /// An output with another number of axes.
+    pub fn from_outputs(outputs: impl IntoIterator<Item = (String, ArrayD<f32>)>) -> Result<Self, NetworkError> {
+        let mut maps = Self::new();
+        for (role, value) in outputs {
+            maps.insert(role, value.into_dimensionality::<Ix4>()?.index_axis_move(Axis(0), 0));
+        }
+        Ok(maps)
     }
 
     /// Adds a map, `[height, width, channels]`, replacing one of the same role.

@@ -1,8 +1,14 @@
 //! The whole method, from points to boxes.
 
-use super::{DecodeError, Detection, DetectorConfig, HeadMaps, PillarError, PillarInput, PillarReport, Pillarizer, decode};
+use super::{
+    DecodeError, Detection, DetectorConfig, FloatNetwork, HeadMaps, Int8Network, Model, PillarError, PillarInput, PillarReport, Pillarizer,
+    decode,
+};
+use crate::engine::Isa;
 use ndarray::ArrayView2;
 use std::time::{Duration, Instant};
+
+pub use crate::engine::int8::StepReport as LayerTime;
 
 /// Something that runs the network between pillars and head maps: a float engine, an integer one, a GPU.
 pub trait Network: Send {
@@ -11,6 +17,19 @@ pub trait Network: Send {
     /// # Errors
     /// Whatever the engine reports; it is passed on as [`DetectError::Network`].
     fn run(&mut self, input: &PillarInput) -> Result<HeadMaps, NetworkError>;
+
+    /// What the last run was made of, for benchmarks.
+    fn layers(&self) -> Vec<LayerTime> {
+        Vec::new()
+    }
+}
+
+/// The engine that belongs to a model: integers if it is quantized, floats if not.
+///
+/// # Errors
+/// A model that the engine refuses.
+pub fn network(model: &Model, isa: Isa) -> Result<Box<dyn Network>, NetworkError> {
+    Ok(if model.quantization().is_some() { Box::new(Int8Network::new(model, isa)?) } else { Box::new(FloatNetwork::new(model)?) })
 }
 
 pub type NetworkError = Box<dyn std::error::Error + Send + Sync>;

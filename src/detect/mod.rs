@@ -5,6 +5,7 @@ mod decode;
 mod detector;
 mod float;
 mod import;
+mod int8;
 mod model;
 mod nms;
 mod pillars;
@@ -22,9 +23,10 @@ pub use config::{
     BoxCode, Candidates, DecodeConfig, DetectorConfig, Grid, Nms, RotatedKernel, RotationOrder, SizeOrder, Voxelization, YawConvention,
 };
 pub use decode::{DecodeError, DecodeOutput, HeadMaps, decode};
-pub use detector::{DetectError, Detections, Detector, Network, NetworkError, StageTimes};
+pub use detector::{DetectError, Detections, Detector, LayerTime, Network, NetworkError, StageTimes, network};
 pub use float::FloatNetwork;
 pub use import::{ImportError, Imported, import, import_file};
+pub use int8::{Int8Network, Int8NetworkError};
 pub use model::{Model, ModelError};
 pub use pillars::{PillarError, PillarInput, PillarReport, Pillarizer};
 pub use presets::{ConfigFileError, PRESETS, Preset};

@@ -4,8 +4,10 @@
 //! `points_to_voxel` and mmcv's `hard_voxelize` for the hard kind, OpenPCDet's `DynamicPillarVFE` for the dynamic kind.
 
 use super::{DetectorConfig, Grid, Voxelization};
+use crate::engine::float::Inputs;
 use crate::graph::PillarIndex;
 use ndarray::{Array2, ArrayView2};
+use std::sync::Arc;
 
 /// What the pillar network takes in.
 #[derive(Clone, Debug, PartialEq)]
@@ -307,6 +309,11 @@ impl Pillarizer {
 }
 
 impl PillarInput {
+    /// As the engines take it. Their inputs are owned; a frame's points are small beside its maps.
+    pub fn to_inputs(&self) -> Inputs<f32> {
+        Inputs::default().with_dense("points", self.features.clone().into_dyn()).with_pillars("pillars", Arc::new(self.index.clone()))
+    }
+
     /// Several samples as one batch, in this order.
     ///
     /// # Errors

@@ -25,8 +25,9 @@ pub struct Calibration {
     pub inputs: Vec<String>,
     /// Frames that were used.
     pub frames: usize,
-    /// SHA-256 of the points of these frames as the network saw them, in hexadecimal.
-    pub points_sha256: String,
+    /// Digest of these frames as the network saw them: SHA-256, in hexadecimal, of the digest before the last frame followed by
+    /// that frame's own.
+    pub frames_sha256: String,
 }
 
 /// A scheme and where it comes from.

@@ -34,7 +34,7 @@ pub enum TensorFileError {
 }
 
 /// What a file holds.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct TensorFile {
     pub floats: Params,
     /// Tensors of one byte an element.

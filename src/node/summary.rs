@@ -73,6 +73,20 @@ impl Summary {
         skipped.chain(self.notes.iter().map(|(what, count)| format!("note, {count} times: {what}")))
     }
 
+    /// Adds a run to this one.
+    pub fn extend(&mut self, other: Summary) {
+        let add = |to: &mut BTreeMap<String, usize>, from: BTreeMap<String, usize>| {
+            from.into_iter().for_each(|(name, count)| *to.entry(name).or_default() += count);
+        };
+        self.frames += other.frames;
+        self.points += other.points;
+        self.points_dropped += other.points_dropped;
+        add(&mut self.boxes_by_class, other.boxes_by_class);
+        add(&mut self.skipped, other.skipped);
+        add(&mut self.notes, other.notes);
+        other.times.into_iter().for_each(|(stage, times)| self.times.entry(stage).or_default().extend(times));
+    }
+
     pub fn boxes(&self) -> usize {
         self.boxes_by_class.values().sum()
     }

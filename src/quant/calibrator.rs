@@ -2,15 +2,14 @@
 
 use super::layout::{Layout, Policy, is_non_negative};
 use super::{Method, Observer};
-use crate::detect::{FloatNetwork, HeadMaps, Model, NetworkError, PillarInput};
-use crate::engine::float::{EngineError, FloatEngine};
+use crate::engine::float::{EngineError, FloatEngine, Inputs};
 use crate::graph::{
     Activation, Calibration, Granularity, Graph, NodeId, Params, Quantization, Scheme, Weight, fold_batch_norm, sha256_hex,
 };
 use ndarray::{ArrayD, Axis};
 use std::collections::BTreeMap;
 
-/// Watches a float model at work.
+/// Watches a float network at work.
 pub struct Calibrator {
     graph: Graph,
     params: Params,
@@ -27,8 +26,6 @@ pub struct Calibrator {
 
 #[derive(Debug, thiserror::Error)]
 pub enum CalibrationError {
-    #[error("the model is quantized already; calibrate the float model that it was made from")]
-    NotFloat,
     #[error("no layer fits `{pattern}`; the layers are: {layers}")]
     NoSuchLayer { pattern: String, layers: String },
     #[error("{what} bits: expected 2 to 8, found {found}")]
@@ -43,12 +40,9 @@ pub enum CalibrationError {
 
 impl Calibrator {
     /// # Errors
-    /// A model that is quantized, a policy that does not fit it.
-    pub fn new(model: &Model, method: Method, policy: &Policy) -> Result<Self, CalibrationError> {
-        if model.quantization().is_some() {
-            return Err(CalibrationError::NotFloat);
-        }
-        let (graph, params) = fold_batch_norm(model.graph(), model.params());
+    /// Parameters that do not fit the graph, a policy that does not fit it.
+    pub fn new(graph: &Graph, params: &Params, method: Method, policy: &Policy) -> Result<Self, CalibrationError> {
+        let (graph, params) = fold_batch_norm(graph, params);
         let layout = Layout::new(&graph, policy)?;
         let engine = FloatEngine::new(&graph, &params)?;
         let observers = layout.values.values().map(|&id| (id, (method.observer)())).collect();
@@ -60,21 +54,23 @@ impl Calibrator {
         self.frames
     }
 
-    /// Runs a frame; returns what the float network says of it.
+    /// Runs a frame; returns the float network's outputs by role.
     ///
     /// # Errors
     /// A frame that does not fit the network.
-    pub fn observe(&mut self, input: &PillarInput) -> Result<HeadMaps, NetworkError> {
+    pub fn observe(&mut self, inputs: &Inputs<f32>) -> Result<BTreeMap<String, ArrayD<f32>>, EngineError> {
         let (graph, observers) = (&self.graph, &mut self.observers);
-        let outputs = self.engine.run_observing(&FloatNetwork::inputs(input), &mut |node, value| {
-            if let Some(observer) = graph.node(&node.name).and_then(|id| observers.get_mut(&id)) {
-                observer.observe(value.as_slice().unwrap_or_default());
+        let mut watch = |name: &str, values: &ArrayD<f32>| {
+            if let Some(observer) = graph.node(name).and_then(|id| observers.get_mut(&id)) {
+                observer.observe(values.as_slice().unwrap_or_default());
             }
-        })?;
+        };
+        let outputs = self.engine.run_observing(inputs, &mut |node, values| watch(&node.name, values))?;
+        inputs.dense.iter().for_each(|(name, values)| watch(name, values));
         self.frames += 1;
-        let points: Vec<u8> = input.features.iter().flat_map(|x| x.to_le_bytes()).collect();
+        let points: Vec<u8> = inputs.dense.values().flatten().flat_map(|x| x.to_le_bytes()).collect();
         self.digest = sha256_hex(format!("{}{}", self.digest, sha256_hex(&points)).as_bytes());
-        FloatNetwork::head_maps(outputs)
+        Ok(outputs)
     }
 
     /// The scheme, and where it comes from. `inputs` are the names of what was read.
@@ -100,7 +96,7 @@ impl Calibrator {
             let weight = &self.params.0[&format!("{}.weight", node.name)];
             scheme.weights.insert(node.name.clone(), nearest(weight, node.op.output_axis(), self.policy.weight_bits));
         }
-        let calibration = Calibration { method: self.method.name.to_owned(), inputs, frames: self.frames, points_sha256: self.digest };
+        let calibration = Calibration { method: self.method.name.to_owned(), inputs, frames: self.frames, frames_sha256: self.digest };
         Ok(Quantization { scheme, calibration })
     }
 }

@@ -4,7 +4,7 @@ use crate::options::{CloudArgs, catch_interrupt, refuse_to_replace, use_threads,
 use anyhow::{Context, bail};
 use clap::Args as ClapArgs;
 use indicatif::{ProgressBar, ProgressStyle};
-use lidar_ptq::detect::{Detector, DetectorConfig, FloatNetwork, Model};
+use lidar_ptq::detect::{Detector, DetectorConfig, Model, network};
 use lidar_ptq::engine::Isa;
 use lidar_ptq::eval::table::Table;
 use lidar_ptq::node::sinks::{BagSink, DumpSink, JsonSink, PendingFile, PictureSink};
@@ -90,7 +90,8 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let mut inputs = Inputs::open(&args.input, wanted, args.clouds.options())?;
     let expected = args.max_frames.map_or(inputs.expected_frames(), |n| inputs.expected_frames().min(n as u64));
 
-    let detector = Detector::new(config, Box::new(FloatNetwork::new(&model)?))?;
+    let network = network(&model, isa).map_err(anyhow::Error::from_boxed).with_context(|| args.model.display().to_string())?;
+    let detector = Detector::new(config, network)?;
     let mut perception = Perception::new(detector, MotionTracker::new(args.clouds.fixed_frame.clone()));
     let interrupted = catch_interrupt()?;
     let mut outputs = args.outputs(&model, &classes, expected, &interrupted)?;

@@ -197,7 +197,8 @@ impl Args {
         config.decode.class_thresholds.clear();
         config.validate().with_context(|| format!("these options do not fit the model {}", path.display()))?;
         let wanted = wanted_fields(&config);
-        let detector = Detector::new(config, Box::new(FloatNetwork::new(&model)?))?;
+        let network = network(&model, Isa::choose()?).map_err(anyhow::Error::from_boxed).with_context(|| path.display().to_string())?;
+        let detector = Detector::new(config, network)?;
         Ok((Perception::new(detector, MotionTracker::new(self.clouds.fixed_frame.clone())), wanted))
     }
 

@@ -3,14 +3,14 @@
 use anyhow::Context;
 use lidar_ptq::detect::Model;
 use lidar_ptq::eval::table::Table;
-use lidar_ptq::graph::{Dim, LayerCost, layer_costs};
+use lidar_ptq::graph::{Dim, LayerCost, Scheme, layer_costs};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 
 /// Print the manifest and the layers of a model file
 #[derive(clap::Args)]
 pub struct Args {
-    /// A file that `import` wrote
+    /// A file that `import`, `train` or `calibrate` wrote
     model: PathBuf,
     /// One JSON object instead of tables
     #[arg(long)]
@@ -26,7 +26,8 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     if args.json {
         return crate::print(&format!("{}\n", to_json(&model, &layers)?));
     }
-    crate::print(&format!("{}\n{}", manifest_text(&model), layer_table(&layers)))
+    let scheme = model.quantization().map_or_else(String::new, |q| format!("\n{}", crate::calibrate::describe(q)));
+    crate::print(&format!("{}\n{}{scheme}", manifest_text(&model), layer_table(&layers)))
 }
 
 fn to_json(model: &Model, layers: &[LayerCost]) -> anyhow::Result<Value> {
@@ -57,13 +58,21 @@ fn manifest_text(model: &Model) -> String {
         ("sweeps", config.points.sweeps.count.to_string()),
         ("range", format!("{:?} to {:?} m", config.grid.min, config.grid.max)),
         ("pillars", format!("{x} x {y} of {} x {} m", config.grid.voxel[0], config.grid.voxel[1])),
-        ("weights", "float".to_owned()),
+        ("weights", weights_text(model.quantization().map(|q| &q.scheme))),
         ("source", format!("{} ({})", provenance.source, provenance.code_base)),
         ("sha256", provenance.sha256.clone()),
         ("dropped", dropped_text(&provenance.dropped)),
         ("written by", provenance.written_by.clone()),
     ];
     lines.iter().map(|(name, value)| format!("{name:<11}{value}\n")).collect()
+}
+
+fn weights_text(scheme: Option<&Scheme>) -> String {
+    let Some(scheme) = scheme else { return "float".to_owned() };
+    let mut bits: Vec<u8> = scheme.weights.values().map(|w| w.bits).collect();
+    bits.dedup();
+    let bits = bits.iter().map(|b| format!("int{b}")).collect::<Vec<_>>().join(", ");
+    format!("{bits} in {} layers, float in {}", scheme.weights.len(), scheme.float.len())
 }
 
 /// Counters come one a layer: they are counted, the rest is named.

@@ -1,5 +1,7 @@
 //! The command line: subcommands, exit status (0; 1 on failure; 2 on wrong usage), messages on stderr, data on stdout.
 
+mod bench;
+mod calibrate;
 mod detect;
 mod eval;
 mod import;
@@ -27,8 +29,10 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Import(import::Args),
+    Calibrate(calibrate::Args),
     Detect(Box<detect::Args>),
     Eval(Box<eval::Args>),
+    Bench(bench::Args),
     Info(info::Args),
     Sim(sim::Args),
     Train(train::Args),
@@ -40,8 +44,10 @@ fn main() -> ExitCode {
     tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).with_target(false).init();
     let done = match cli.command {
         Command::Import(args) => import::run(&args),
+        Command::Calibrate(args) => calibrate::run(&args),
         Command::Detect(args) => detect::run(&args),
         Command::Eval(args) => eval::run(&args),
+        Command::Bench(args) => bench::run(&args),
         Command::Info(args) => info::run(&args),
         Command::Sim(args) => sim::run(&args),
         Command::Train(args) => train::run(&args),

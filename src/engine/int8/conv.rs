@@ -2,6 +2,7 @@
 
 use super::arithmetic::{Clamp, Finish};
 use super::cpu::{Kernels, MAX_PIXELS, Output, Packed, Stretch, Tile};
+use super::narrow::Narrow;
 use super::plan::Buffer;
 use super::repeat::{Empty, Repeat};
 use rayon::prelude::*;
@@ -36,13 +37,27 @@ pub(super) enum To {
 
 /// The weights that see one view of the input and write one range of output channels.
 pub(super) struct Pass {
-    pub packed: Packed,
-    pub stretches: Vec<Stretch>,
+    pub weights: Weights,
     /// First input and first output channel.
     pub input_first: usize,
     pub output_first: usize,
     /// Which of the window's output pixels.
     pub phase: [usize; 2],
+}
+
+pub(super) enum Weights {
+    /// A window at a time.
+    Direct { packed: Packed, stretches: Vec<Stretch> },
+    /// A tap at a time; yields floats.
+    Narrow(Narrow),
+}
+
+impl Weights {
+    fn packed(&self) -> &Packed {
+        match self {
+            Weights::Direct { packed, .. } | Weights::Narrow(Narrow { packed, .. }) => packed,
+        }
+    }
 }
 
 /// What an empty canvas yields, in bytes or in floats.
@@ -111,12 +126,13 @@ impl Conv {
     }
 
     pub fn weight_bytes(&self) -> usize {
-        self.passes.iter().map(|p| p.packed.bytes()).sum()
+        self.passes.iter().map(|p| p.weights.packed().bytes()).sum()
     }
 
     /// The kernels that run, by name.
     pub fn kernels(&self, kernels: &Kernels) -> Vec<String> {
-        let mut names: Vec<String> = self.passes.iter().flat_map(|p| p.packed.blocks().map(|b| kernels.name(b.vectors))).collect();
+        let mut names: Vec<String> =
+            self.passes.iter().flat_map(|p| p.weights.packed().blocks().map(|b| kernels.name(b.vectors))).collect();
         names.sort();
         names.dedup();
         names
@@ -189,15 +205,15 @@ impl Conv {
 }
 
 /// Some rows of windows, the work of a task.
-struct Band<'a> {
-    conv: &'a Conv,
-    kernels: &'a Kernels,
-    from: &'a Buffer,
-    input: &'a [u8],
+pub(super) struct Band<'a> {
+    pub conv: &'a Conv,
+    pub kernels: &'a Kernels,
+    pub from: &'a Buffer,
+    pub input: &'a [u8],
     surface: Surface,
     finish: Finish,
     first: usize,
-    rows: usize,
+    pub rows: usize,
 }
 
 impl Band<'_> {
@@ -206,8 +222,7 @@ impl Band<'_> {
         let width = conv.windows[1];
         // Where each window starts in the input, and its first output pixel in the chunk.
         let (mut inputs, mut outputs, mut count) = ([0u32; MAX_WINDOWS], [0u32; MAX_WINDOWS], 0);
-        // The window's first byte lies `padding` up and left of the pixel, in the border if need be.
-        let corner = (from.border - conv.padding) * (from.row() + from.channels);
+        let origin = self.origin();
         for y in 0..rows {
             for x in 0..width {
                 if let Some(sparse) = sparse
@@ -216,7 +231,7 @@ impl Band<'_> {
                     self.fill(chunk, T::empty(sparse.empty), y, x);
                     continue;
                 }
-                inputs[count] = (corner + ((first + y) * from.row() + x * from.channels) * conv.stride) as u32;
+                inputs[count] = (origin + (y * from.row() + x * from.channels) * conv.stride) as u32;
                 outputs[count] = self.output(y, x) as u32;
                 count += 1;
             }
@@ -224,6 +239,12 @@ impl Band<'_> {
         if count > 0 {
             self.compute(chunk, &inputs[..count], &outputs[..count]);
         }
+    }
+
+    /// Where the band's first window starts in the input: `padding` up and left of its pixel, in the border if need be.
+    pub fn origin(&self) -> usize {
+        let Band { conv, from, first, .. } = self;
+        (from.border - conv.padding) * (from.row() + from.channels) + first * conv.stride * from.row()
     }
 
     /// The first of a window's output pixels.
@@ -235,7 +256,16 @@ impl Band<'_> {
         let size = self.kernels.pixels();
         for pass in &self.conv.passes {
             let shift = pass.phase[0] * self.surface.row + pass.phase[1] * self.surface.pixel + pass.output_first;
-            for block in pass.packed.blocks() {
+            let (packed, stretches) = match &pass.weights {
+                Weights::Direct { packed, stretches } => (packed, stretches),
+                Weights::Narrow(narrow) => {
+                    if let Output::Floats(out, low) = T::output(chunk, self.finish) {
+                        self.narrow(narrow, pass.input_first, pass.output_first, inputs, outputs, out, low);
+                    }
+                    continue;
+                }
+            };
+            for block in packed.blocks() {
                 for (windows, places) in inputs.chunks(size).zip(outputs.chunks(size)) {
                     let (mut pixels, mut to) = ([0; MAX_PIXELS], [0; MAX_PIXELS]);
                     for i in 0..windows.len() {
@@ -245,7 +275,7 @@ impl Band<'_> {
                     self.kernels.run(Tile {
                         input: self.input,
                         pixels: &pixels[..windows.len()],
-                        stretches: &pass.stretches,
+                        stretches,
                         block,
                         to: &to[..windows.len()],
                         output: T::output(chunk, self.finish),

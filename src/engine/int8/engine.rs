@@ -141,10 +141,10 @@ impl Int8Engine {
             StepKind::Float { .. } => return self.run_float(at, inputs),
             StepKind::Load { input, to } => {
                 let value = &inputs.dense[input];
-                if value.shape() != self.arrays[*to].shape() {
+                if matches!(self.plan.arrays[*to].first(), Some(Dim::Fixed(_))) && value.shape().first() != Some(&1) {
                     return Err(Int8Error::Batch(value.shape().first().copied().unwrap_or(0)));
                 }
-                self.arrays[*to].assign(value);
+                self.arrays[*to].clone_from(value);
             }
             StepKind::Scatter { features, index, to } => {
                 let index = &inputs.pillars[index];

@@ -7,8 +7,9 @@
 //!   they cross over.
 
 use super::arithmetic::{Finish, Grid, Requantize};
-use super::conv::{Conv, MAX_WINDOWS, Pass, To};
+use super::conv::{Conv, MAX_WINDOWS, Pass, To, Weights};
 use super::cpu::{Kernels, Packed, window};
+use super::narrow::{Narrow, fours};
 use super::plan::{Addition, Buffer, FloatView, Plan, Source, Step, StepKind, View};
 use super::repeat::Repeat;
 use crate::engine::float::{EngineError, FloatEngine};
@@ -17,6 +18,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// A longer sum of products of bytes could leave i32.
 const MAX_DEPTH: usize = (i32::MAX / (255 * 128)) as usize;
+
+/// What gathering taps costs, in channels of one vector.
+const NARROW_COST: usize = 160;
 
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum LowerError {
@@ -240,7 +244,7 @@ impl<'a> Lowering<'a> {
                 }
             }
         }
-        let passes = self.passes(&members, &firsts)?;
+        let passes = self.passes(&members, &firsts, &key)?;
         let opens = match to {
             To::Bytes { buffer, .. } => self.opened.insert(buffer),
             To::Floats { .. } => true,
@@ -283,7 +287,7 @@ impl<'a> Lowering<'a> {
     }
 
     /// Weights of the members of a step: those that read the same value side by side in one pass.
-    fn passes(&mut self, members: &[NodeId], firsts: &[usize]) -> Result<Vec<Pass>, LowerError> {
+    fn passes(&mut self, members: &[NodeId], firsts: &[usize], key: &Key) -> Result<Vec<Pass>, LowerError> {
         let mut groups: Vec<(View, Vec<usize>)> = Vec::new();
         for (i, &member) in members.iter().enumerate() {
             let input = self.as_bytes(self.node(member).inputs[0])?;
@@ -310,7 +314,7 @@ impl<'a> Lowering<'a> {
                 owner.extend((0..channels(node)).map(|c| (&weight.integers, c)));
             }
             let buffer = &self.plan.buffers[input.buffer];
-            let stretches = window([kernel; 2], buffer.row(), buffer.channels, input.channels);
+            let window = |taps: usize| window([taps; 2], buffer.row(), buffer.channels, input.channels);
             for phase in (0..scale).flat_map(|y| (0..scale).map(move |x| [y, x])) {
                 let weight = |output: usize, tap: usize, c: usize| {
                     let (w, o) = owner[output];
@@ -320,11 +324,42 @@ impl<'a> Lowering<'a> {
                         w[[o, c, tap / kernel, tap % kernel]]
                     }
                 };
-                let packed = Packed::new(self.kernels, kernel * kernel, input.channels, input.grid.zero, &requantize, weight);
-                passes.push(Pass { packed, stretches: stretches.clone(), input_first: input.first, output_first: base, phase });
+                let (channels, zero) = (input.channels, input.grid.zero);
+                let weights = if self.is_narrow(key, channels, outputs) {
+                    let taps = kernel * kernel;
+                    let sum = |o: usize| {
+                        (0..taps).flat_map(|t| (0..channels).map(move |c| (t, c))).map(|(t, c)| i32::from(weight(o, t, c))).sum::<i32>()
+                    };
+                    let by_tap = |lane: usize, _: usize, c: usize| weight(lane % outputs, lane / outputs, c);
+                    // What follows the sums follows after they were gathered.
+                    let nothing = Requantize { multiplier: vec![0.0; taps * outputs], bias: vec![0.0; taps * outputs], ..requantize };
+                    Weights::Narrow(Narrow {
+                        packed: Packed::new(self.kernels, 1, channels, 0, &nothing, by_tap),
+                        stretches: window(1),
+                        outputs,
+                        start: fours(&(0..outputs).map(|o| -i32::from(zero) * sum(o)).collect::<Vec<_>>()),
+                        multiplier: fours(&requantize.multiplier),
+                        bias: fours(&requantize.bias),
+                    })
+                } else {
+                    let packed = Packed::new(self.kernels, kernel * kernel, channels, zero, &requantize, weight);
+                    Weights::Direct { packed, stretches: window(kernel) }
+                };
+                passes.push(Pass { weights, input_first: input.first, output_first: base, phase });
             }
         }
         Ok(passes)
+    }
+
+    /// Whether a lane for every tap of every output costs less than a vector of outputs for every tap.
+    fn is_narrow(&self, key: &Key, channels: usize, outputs: usize) -> bool {
+        let (lanes, taps) = (self.kernels.lanes(), key.kernel * key.kernel);
+        let vectors = (taps * outputs).div_ceil(lanes);
+        // Gathering reads outputs by fours.
+        let fits = vectors <= self.kernels.vectors() && (taps - 1) * outputs + outputs.next_multiple_of(4) <= vectors * lanes;
+        // It costs about as much as so many channels.
+        let pays = vectors * channels + NARROW_COST < taps * outputs.div_ceil(lanes) * channels;
+        matches!(key.finish, Finish::Floats { .. }) && key.stride == 1 && fits && pays
     }
 
     fn bias(&self, node: &Node) -> Result<Option<&'a [f32]>, LowerError> {

@@ -9,6 +9,8 @@ mod conv;
 mod cpu;
 mod engine;
 mod lower;
+mod narrow;
+mod peak;
 mod plan;
 mod repeat;
 #[cfg(test)]
@@ -17,3 +19,4 @@ mod tests;
 pub use arithmetic::{Clamp, Finish, Grid, Quantizer, Requantize};
 pub use engine::{Int8Engine, Int8Error, StepReport};
 pub use lower::LowerError;
+pub use peak::measured_peak;

@@ -134,7 +134,7 @@ fn outputs(engine: &Int8Engine) -> BTreeMap<String, ArrayD<f32>> {
 }
 
 fn forms() -> impl Strategy<Value = (Form, usize, bool)> {
-    let widths = (1usize..20, 1usize..40, 1usize..20, 1usize..24).prop_map(|(a, b, c, d)| [a, b, c, d]);
+    let widths = (1usize..20, 1usize..40, 1usize..20, prop_oneof![1usize..24, 30usize..70]).prop_map(|(a, b, c, d)| [a, b, c, d]);
     let form = (any::<u64>(), (1usize..8, 1usize..8), widths, any::<[bool; 2]>(), any::<bool>(), any::<bool>())
         .prop_map(|(seed, (h, w), widths, float, residual, signed)| Form { seed, canvas: [8 * h, 8 * w], widths, float, residual, signed });
     let pillars = prop_oneof![Just(0usize), 1usize..40, Just(10_000)];

@@ -3,7 +3,7 @@
 
 use super::super::arithmetic::{Clamp, Quantizer};
 use super::Kernels;
-use super::tile::{self, Dot, RawTile, copy, tile};
+use super::tile::{self, Dot, Gather, RawTile, copy, tile};
 use crate::engine::Isa;
 use std::arch::x86_64::*;
 
@@ -26,8 +26,13 @@ impl Dot for Avx2 {
 
     // SAFETY of all: the trait's contract.
     #[inline(always)]
-    unsafe fn start(p: *const i32) -> __m256i {
+    unsafe fn load(p: *const i32) -> __m256i {
         unsafe { _mm256_loadu_si256(p.cast()) }
+    }
+
+    #[inline(always)]
+    unsafe fn store(sums: __m256i, p: *mut i32) {
+        unsafe { _mm256_storeu_si256(p.cast(), sums) }
     }
 
     #[inline(always)]
@@ -101,6 +106,13 @@ unsafe fn quantize(quantizer: &Quantizer, from: &[f32], to: &mut [u8]) {
     tile::quantize(quantizer, from, to);
 }
 
+/// # Safety
+/// A processor with AVX2 and FMA.
+#[target_feature(enable = "avx2,fma")]
+unsafe fn gather(gather: &Gather<'_>, windows: &[u32], to: &[u32], out: &mut [f32]) {
+    tile::gather(gather, windows, to, out);
+}
+
 /// 4 x 2 sums, two weights of two registers and an input of two fill 14 of 16 registers.
 pub(super) const KERNELS: Kernels =
-    Kernels { isa: Isa::Avx2, pixels: 4, lanes: LANES, table: &[conv::<1>, conv::<2>], quantize, byte_shift: 0 };
+    Kernels { isa: Isa::Avx2, pixels: 4, lanes: LANES, table: &[conv::<1>, conv::<2>], quantize, gather, byte_shift: 0 };

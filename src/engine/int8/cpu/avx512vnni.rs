@@ -2,7 +2,7 @@
 
 use super::super::arithmetic::{Clamp, Quantizer};
 use super::Kernels;
-use super::tile::{self, Dot, RawTile, copy, tile};
+use super::tile::{self, Dot, Gather, RawTile, copy, tile};
 use crate::engine::Isa;
 use std::arch::x86_64::*;
 
@@ -16,8 +16,13 @@ impl Dot for Vnni {
 
     // SAFETY of all: the trait's contract.
     #[inline(always)]
-    unsafe fn start(p: *const i32) -> __m512i {
+    unsafe fn load(p: *const i32) -> __m512i {
         unsafe { _mm512_loadu_si512(p.cast()) }
+    }
+
+    #[inline(always)]
+    unsafe fn store(sums: __m512i, p: *mut i32) {
+        unsafe { _mm512_storeu_si512(p.cast(), sums) }
     }
 
     #[inline(always)]
@@ -78,6 +83,20 @@ unsafe fn quantize(quantizer: &Quantizer, from: &[f32], to: &mut [u8]) {
     tile::quantize(quantizer, from, to);
 }
 
+/// # Safety
+/// A processor with AVX-512F.
+#[target_feature(enable = "avx512f,avx512bw")]
+unsafe fn gather(gather: &Gather<'_>, windows: &[u32], to: &[u32], out: &mut [f32]) {
+    tile::gather(gather, windows, to, out);
+}
+
 /// 6 x 4 sums, four weights and an input fill 29 of 32 registers; six pixel addresses, weights and a counter eight of sixteen.
-pub(super) const KERNELS: Kernels =
-    Kernels { isa: Isa::Avx512Vnni, pixels: 6, lanes: 16, table: &[conv::<1>, conv::<2>, conv::<3>, conv::<4>], quantize, byte_shift: 0 };
+pub(super) const KERNELS: Kernels = Kernels {
+    isa: Isa::Avx512Vnni,
+    pixels: 6,
+    lanes: 16,
+    table: &[conv::<1>, conv::<2>, conv::<3>, conv::<4>],
+    quantize,
+    gather,
+    byte_shift: 0,
+};

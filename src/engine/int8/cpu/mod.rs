@@ -15,7 +15,7 @@ mod tests;
 mod tile;
 
 pub use pack::{Block, Packed, window};
-pub use tile::{MAX_PIXELS, Output, Stretch, Tile};
+pub use tile::{Gather, MAX_PIXELS, Output, Stretch, Tile};
 
 use super::arithmetic::Quantizer;
 use crate::engine::Isa;
@@ -32,6 +32,7 @@ pub struct Kernels {
     /// By vectors of a tile, less one.
     table: &'static [RawKernel],
     quantize: unsafe fn(&Quantizer, &[f32], &mut [u8]),
+    gather: unsafe fn(&Gather<'_>, &[u32], &[u32], &mut [f32]),
     /// What is added to an accumulator's start for each unit of weight: kernels for signed bytes see every byte less 128.
     byte_shift: i32,
 }
@@ -103,16 +104,22 @@ impl Kernels {
         pixels[..count].copy_from_slice(tile.pixels);
         let mut to = [tile.to[count - 1]; MAX_PIXELS];
         to[..count].copy_from_slice(tile.to);
-        let (bytes, floats) = match tile.output {
+        let (mut bytes, mut floats, mut sums) = (None, None, None);
+        let (len, reach) = match tile.output {
             Output::Bytes(out, clamp) => {
-                assert!(last(tile.to) + block.used <= out.len(), "tile writes outside its output");
-                (Some((out.as_mut_ptr(), clamp)), None)
+                bytes = Some((out.as_mut_ptr(), clamp));
+                (out.len(), block.used)
             }
             Output::Floats(out, low) => {
-                assert!(last(tile.to) + block.used <= out.len(), "tile writes outside its output");
-                (None, Some((out.as_mut_ptr(), low)))
+                floats = Some((out.as_mut_ptr(), low));
+                (out.len(), block.used)
+            }
+            Output::Sums(out) => {
+                sums = Some(out.as_mut_ptr());
+                (out.len(), padded)
             }
         };
+        assert!(last(tile.to) + reach <= len, "tile writes outside its output");
         let raw = RawTile {
             input: tile.input.as_ptr(),
             pixels,
@@ -125,10 +132,21 @@ impl Kernels {
             to,
             bytes,
             floats,
+            sums,
         };
         // SAFETY: kernels are only made for instruction sets that the processor has (`with_isa`); everything that a kernel reads
         // or writes was shown above to lie inside its slice, and the output is borrowed mutably.
         unsafe { self.table[vectors - 1](&raw) }
+    }
+
+    /// Puts outputs together from sums of taps. `windows` are the first pixels of windows, `to` where their outputs start in
+    /// `out`.
+    ///
+    /// # Panics
+    /// If a window or an output lies outside its slice.
+    pub fn gather(&self, gather: &Gather<'_>, windows: &[u32], to: &[u32], out: &mut [f32]) {
+        // SAFETY: made only for instruction sets that the processor has.
+        unsafe { (self.gather)(gather, windows, to, out) }
     }
 
     /// Rounds floats onto a grid.

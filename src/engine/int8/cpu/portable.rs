@@ -2,7 +2,7 @@
 
 use super::super::arithmetic::{Clamp, Quantizer};
 use super::Kernels;
-use super::tile::{self, Dot, RawTile, copy, tile};
+use super::tile::{self, Dot, Gather, RawTile, copy, tile};
 use crate::engine::Isa;
 
 const LANES: usize = 16;
@@ -17,8 +17,13 @@ impl Dot for Plain {
 
     // SAFETY of all: the trait's contract.
     #[inline(always)]
-    unsafe fn start(p: *const i32) -> Self::Sums {
+    unsafe fn load(p: *const i32) -> Self::Sums {
         unsafe { p.cast::<Self::Sums>().read() }
+    }
+
+    #[inline(always)]
+    unsafe fn store(sums: Self::Sums, p: *mut i32) {
+        unsafe { p.cast::<Self::Sums>().write(sums) }
     }
 
     #[inline(always)]
@@ -72,4 +77,10 @@ unsafe fn quantize(quantizer: &Quantizer, from: &[f32], to: &mut [u8]) {
     tile::quantize(quantizer, from, to);
 }
 
-pub(super) const KERNELS: Kernels = Kernels { isa: Isa::Portable, pixels: 4, lanes: LANES, table: &[conv::<1>], quantize, byte_shift: 0 };
+/// Safe on every target; unsafe only in type, as its siblings are.
+unsafe fn gather(gather: &Gather<'_>, windows: &[u32], to: &[u32], out: &mut [f32]) {
+    tile::gather(gather, windows, to, out);
+}
+
+pub(super) const KERNELS: Kernels =
+    Kernels { isa: Isa::Portable, pixels: 4, lanes: LANES, table: &[conv::<1>], quantize, gather, byte_shift: 0 };

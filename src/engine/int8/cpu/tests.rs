@@ -58,18 +58,18 @@ fn case(seed: u64, taps: [usize; 2], channels: usize, spare: usize, outputs: usi
     let (width, height) = (taps[1] + 7, taps[0] + 3);
     let row = width * pixel;
     // Extremes are frequent: they are what saturates.
-    let extreme = |n: &mut Numbers| n.next() % 4 == 0;
+    let extreme = |n: &mut Numbers| n.next().is_multiple_of(4);
     let input = (0..height * row).map(|_| if extreme(&mut n) { 255 } else { n.next() as u8 }).collect();
     let weights = (0..outputs * taps[0] * taps[1] * channels)
         .map(|_| if extreme(&mut n) { [-127, 127][n.next() as usize % 2] } else { (n.next() % 255) as i8 })
         .collect();
     let multiplier = (0..outputs).map(|_| n.unit() * 1e-2).collect();
     let bias = (0..outputs).map(|_| (n.unit() - 0.5) * 200.0).collect();
-    let zero = if n.next() % 2 == 0 { 0 } else { 128 };
+    let zero = if n.next().is_multiple_of(2) { 0 } else { 128 };
     let finish = if bytes {
-        Finish::Bytes(Clamp { low: if n.next() % 2 == 0 { 0.0 } else { -(zero as f32) }, high: (255 - zero) as f32, zero })
+        Finish::Bytes(Clamp { low: if n.next().is_multiple_of(2) { 0.0 } else { -(zero as f32) }, high: (255 - zero) as f32, zero })
     } else {
-        Finish::Floats { low: if n.next() % 2 == 0 { 0.0 } else { f32::NEG_INFINITY } }
+        Finish::Floats { low: if n.next().is_multiple_of(2) { 0.0 } else { f32::NEG_INFINITY } }
     };
     let zero_of_input = n.next() as u8;
     let pixels = (0..count).map(|_| (n.next() as usize % 4) * row + (n.next() as usize % 8) * pixel).collect();

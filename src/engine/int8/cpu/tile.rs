@@ -5,6 +5,8 @@ use super::Block;
 
 /// Most pixels of a tile on any instruction set.
 pub const MAX_PIXELS: usize = 6;
+/// Most sums of a tile on any instruction set.
+const MAX_SUMS: usize = 6 * 64;
 
 /// Consecutive input bytes of a window: their offset from the window's first byte, and how many groups of four they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +32,27 @@ pub enum Output<'a> {
     Bytes(&'a mut [u8], Clamp),
     /// Floats not below this.
     Floats(&'a mut [f32], f32),
+    /// The sums themselves, of all lanes, also of those that do not exist.
+    Sums(&'a mut [i32]),
+}
+
+/// Outputs put together from sums of their taps, which lie with the pixels that gave them.
+pub struct Gather<'a> {
+    /// `[pixel][lane]`.
+    pub sums: &'a [i32],
+    pub lanes: usize,
+    /// Where each tap of a window lies, from the first lane of the window's first pixel on. Four lanes can be read from there,
+    /// and from every multiple of four before `outputs`.
+    pub taps: &'a [usize],
+    pub outputs: usize,
+    /// By output, filled up to fours.
+    pub start: &'a [[i32; 4]],
+    pub multiplier: &'a [[f32; 4]],
+    pub bias: &'a [[f32; 4]],
+    /// Least output.
+    pub low: f32,
+    /// Elements before a window's outputs.
+    pub shift: usize,
 }
 
 /// A tile whose bounds were checked.
@@ -44,9 +67,10 @@ pub(super) struct RawTile<'a> {
     /// Channels that exist.
     pub used: usize,
     pub to: [usize; MAX_PIXELS],
-    /// One of the two.
+    /// One of the three.
     pub bytes: Option<(*mut u8, Clamp)>,
     pub floats: Option<(*mut f32, f32)>,
+    pub sums: Option<*mut i32>,
 }
 
 pub(super) type RawKernel = unsafe fn(&RawTile<'_>);
@@ -64,7 +88,8 @@ pub(super) trait Dot {
     type Bytes: Copy;
     /// Four weights a lane.
     type Weights: Copy;
-    unsafe fn start(p: *const i32) -> Self::Sums;
+    unsafe fn load(p: *const i32) -> Self::Sums;
+    unsafe fn store(sums: Self::Sums, p: *mut i32);
     unsafe fn bytes(p: *const u8) -> Self::Bytes;
     unsafe fn weights(p: *const i8) -> Self::Weights;
     /// `sums + sum of the four products`, wrapping.
@@ -81,9 +106,10 @@ pub(super) trait Dot {
 /// The processor has `D`'s instruction set; the tile was checked ([`super::Kernels::run`]).
 #[inline(always)]
 pub(super) unsafe fn tile<D: Dot, const P: usize, const R: usize>(tile: &RawTile<'_>) {
+    const { assert!(P <= MAX_PIXELS && P * R * D::LANES <= MAX_SUMS) };
     // SAFETY: the caller vouches for every address below.
     unsafe {
-        let starts: [D::Sums; R] = std::array::from_fn(|r| D::start(tile.start.add(r * D::LANES)));
+        let starts: [D::Sums; R] = std::array::from_fn(|r| D::load(tile.start.add(r * D::LANES)));
         let mut sums: [[D::Sums; R]; P] = [starts; P];
         let mut weights = tile.weights;
         for stretch in tile.stretches {
@@ -99,6 +125,21 @@ pub(super) unsafe fn tile<D: Dot, const P: usize, const R: usize>(tile: &RawTile
                 weights = weights.add(R * D::LANES * 4);
             }
         }
+        if let Some(out) = tile.sums {
+            for (sums, to) in sums.iter().zip(tile.to) {
+                for (r, &sums) in sums.iter().enumerate() {
+                    D::store(sums, out.add(to + r * D::LANES));
+                }
+            }
+            return;
+        }
+        // Through memory, once: a loop that picks from `sums` would keep the compiler from holding them in registers above.
+        let mut done = [0i32; MAX_SUMS];
+        for (p, sums) in sums.iter().enumerate() {
+            for (r, &sums) in sums.iter().enumerate() {
+                D::store(sums, done.as_mut_ptr().add((p * R + r) * D::LANES));
+            }
+        }
         for r in 0..R {
             let at = r * D::LANES;
             let used = tile.used.saturating_sub(at).min(D::LANES);
@@ -106,13 +147,12 @@ pub(super) unsafe fn tile<D: Dot, const P: usize, const R: usize>(tile: &RawTile
                 break;
             }
             let (multiplier, bias) = (tile.multiplier.add(at), tile.bias.add(at));
-            if let Some((out, clamp)) = tile.bytes {
-                for p in 0..P {
-                    D::store_bytes(sums[p][r], multiplier, bias, clamp, out.add(tile.to[p] + at), used);
-                }
-            } else if let Some((out, low)) = tile.floats {
-                for p in 0..P {
-                    D::store_floats(sums[p][r], multiplier, bias, low, out.add(tile.to[p] + at), used);
+            for p in 0..P {
+                let sums = D::load(done.as_ptr().add((p * R + r) * D::LANES));
+                if let Some((out, clamp)) = tile.bytes {
+                    D::store_bytes(sums, multiplier, bias, clamp, out.add(tile.to[p] + at), used);
+                } else if let Some((out, low)) = tile.floats {
+                    D::store_floats(sums, multiplier, bias, low, out.add(tile.to[p] + at), used);
                 }
             }
         }
@@ -124,6 +164,26 @@ pub(super) unsafe fn tile<D: Dot, const P: usize, const R: usize>(tile: &RawTile
 pub(super) fn quantize(quantizer: &super::Quantizer, from: &[f32], to: &mut [u8]) {
     for (to, &x) in to.iter_mut().zip(from) {
         *to = quantizer.byte(x);
+    }
+}
+
+/// The body of every family's gathering of taps. `windows` are the first pixels of windows, `to` where their outputs start.
+#[inline(always)]
+pub(super) fn gather(g: &Gather<'_>, windows: &[u32], to: &[u32], out: &mut [f32]) {
+    let groups = g.start.len();
+    assert!(g.multiplier.len() == groups && g.bias.len() == groups && g.outputs.div_ceil(4) == groups);
+    for (&window, &to) in windows.iter().zip(to) {
+        let from = &g.sums[window as usize * g.lanes..];
+        let out = &mut out[to as usize + g.shift..][..g.outputs];
+        for (group, out) in out.chunks_mut(4).enumerate() {
+            let mut sums = g.start[group];
+            for &tap in g.taps {
+                let lanes: &[i32; 4] = from[tap + 4 * group..].first_chunk().expect("four lanes behind every tap");
+                sums.iter_mut().zip(lanes).for_each(|(sum, &lane)| *sum = sum.wrapping_add(lane));
+            }
+            let y: [f32; 4] = std::array::from_fn(|o| (sums[o] as f32).mul_add(g.multiplier[group][o], g.bias[group][o]).max(g.low));
+            out.copy_from_slice(&y[..out.len()]);
+        }
     }
 }
 

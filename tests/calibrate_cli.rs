@@ -1,0 +1,151 @@
+//! From a float model and a bag to boxes in integers, from the outside.
+
+mod support;
+
+use lidar_ptq::detect::{FloatNetwork, Int8Network, Model, Network, Pillarizer};
+use lidar_ptq::engine::Isa;
+use lidar_ptq::graph::{MANIFEST_KEY, Precision};
+use lidar_ptq::ros::bag::BagWriter;
+use lidar_ptq::ros::point_cloud::encode_cloud;
+use lidar_ptq::sensor::assemble;
+use safetensors::SafeTensors;
+use safetensors::tensor::Dtype;
+use serde_json::Value;
+use std::path::Path;
+use std::process::{Command, Output};
+use support::{TOPIC, save_tiny_model, scene};
+
+fn lidar_ptq(folder: &Path, arguments: &str) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lidar_ptq"));
+    command.current_dir(folder).args(arguments.split_whitespace()).output().expect("the program runs")
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).expect("text")
+}
+
+/// A folder with the tiny model and a bag of six frames.
+fn workbench() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    save_tiny_model(&folder.path().join("model.safetensors"));
+    let mut bag = BagWriter::create(&folder.path().join("drive.mcap")).expect("created");
+    for frame in 0..6 {
+        let cloud = scene(frame);
+        bag.write(TOPIC, cloud.stamp, &encode_cloud(&cloud)).expect("written");
+    }
+    bag.finish().expect("complete");
+    folder
+}
+
+#[test]
+fn calibrate_info_detect_bench() {
+    let folder = workbench();
+    let at = folder.path();
+    let output = lidar_ptq(at, "calibrate model.safetensors --bag drive.mcap --method max-min -o small.safetensors --frames 3");
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("works on points"), "{}", text(&output.stderr));
+    let again = lidar_ptq(at, "calibrate model.safetensors --bag drive.mcap -o small.safetensors");
+    assert_eq!(again.status.code(), Some(1));
+    assert!(text(&again.stderr).contains("--force"), "{}", text(&again.stderr));
+    let twice = lidar_ptq(at, "calibrate small.safetensors --bag drive.mcap");
+    assert!(text(&twice.stderr).contains("quantized already"), "{}", text(&twice.stderr));
+
+    let info = lidar_ptq(at, "info small.safetensors --json");
+    let info: Value = serde_json::from_str(text(&info.stdout)).expect("one JSON object");
+    let quantization = &info["manifest"]["quantization"];
+    assert_eq!((&quantization["calibration"]["method"], &quantization["calibration"]["frames"]), (&"max-min".into(), &3.into()));
+    assert_eq!(quantization["calibration"]["inputs"][0], "drive.mcap");
+    assert_eq!(info["manifest"]["version"], 2);
+    let table = lidar_ptq(at, "info small.safetensors");
+    assert!(text(&table.stdout).contains("int8 in"), "{}", text(&table.stdout));
+
+    let lines = |model: &str| -> Vec<Value> {
+        let output = lidar_ptq(at, &format!("detect {model} drive.mcap --json -"));
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        text(&output.stdout).lines().map(|l| serde_json::from_str(l).expect("JSON")).collect()
+    };
+    let (float, integer) = (lines("model.safetensors"), lines("small.safetensors"));
+    let count = |frames: &[Value]| frames.iter().map(|f| f["boxes"].as_array().expect("boxes").len()).sum::<usize>() as f64;
+    assert_eq!((float.len(), integer.len()), (6, 6));
+    // Random weights put many scores near the threshold.
+    assert!((count(&integer) / count(&float) - 1.0).abs() < 0.2, "{} and {}", count(&integer), count(&float));
+
+    let bench = lidar_ptq(at, "bench small.safetensors drive.mcap --threads 1 --frames 3 --json -");
+    assert_eq!(bench.status.code(), Some(0), "{}", text(&bench.stderr));
+    let bench: Value = serde_json::from_str(text(&bench.stdout)).expect("one JSON object");
+    for stage in ["read", "sweep", "voxelize", "network", "decode"] {
+        assert!(bench["stages"][stage]["p50_ms"].is_f64() && bench["stages"][stage]["p99_ms"].is_f64(), "{stage}: {bench}");
+    }
+    assert_eq!((&bench["threads"], &bench["engine"]), (&1.into(), &"int8".into()));
+    assert!(bench["isa"].is_string() && bench["layers"].as_array().is_some_and(|l| l.iter().any(|l| l["kind"] == "int8")));
+}
+
+/// What a float network and its quantized form say of a frame differs by what quantization costs, and by nothing between the
+/// integer engine and fake quantization.
+#[test]
+fn layers_stay_float_by_name_and_four_bits_are_packed() {
+    let folder = workbench();
+    let at = folder.path();
+    let arguments =
+        "calibrate model.safetensors --bag drive.mcap -o q.safetensors --weight-bits 4 --float bbox_head.shared_conv.0 --frames 2";
+    let output = lidar_ptq(at, arguments);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let wrong = lidar_ptq(at, "calibrate model.safetensors --bag drive.mcap -o w.safetensors --float nonsense");
+    assert!(text(&wrong.stderr).contains("nonsense") && text(&wrong.stderr).contains("bbox_head.shared_conv.0"));
+
+    let model = Model::load(&at.join("q.safetensors")).expect("loaded");
+    assert!(model.quantization().is_some_and(|q| q.scheme.float.contains_key("bbox_head.shared_conv.0")));
+    let config = model.config().clone();
+    let points = assemble(&scene(1), &config.points).expect("fields");
+    let pillars = Pillarizer::new(&config).expect("valid").pillarize(points.view()).expect("pillars");
+    let fake = FloatNetwork::fake_quantized(&model).expect("fits").run(&pillars).expect("runs");
+    for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
+        let maps = Int8Network::new(&model, isa).expect("lowers").run(&pillars).expect("runs");
+        for ((role, got), (_, want)) in maps.iter().zip(fake.iter()) {
+            assert_eq!(got, want, "{role} {isa}");
+        }
+    }
+}
+
+#[test]
+fn what_is_saved_quantized_is_loaded_and_damage_is_named() {
+    let folder = workbench();
+    let at = folder.path();
+    for bits in [8, 4] {
+        let output = lidar_ptq(
+            at,
+            &format!("calibrate model.safetensors --bag drive.mcap -o q.safetensors --force --frames 1 --weight-bits {bits}"),
+        );
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        let model = Model::load(&at.join("q.safetensors")).expect("loaded");
+        let bytes = model.to_bytes(Precision::F32).expect("written");
+        assert_eq!(Model::from_bytes(&bytes).expect("read"), model);
+
+        let file = SafeTensors::deserialize(&bytes).expect("valid");
+        let weight = file.tensor("bbox_head.shared_conv.0.weight").expect("there");
+        let elements = 24 * 8 * 9;
+        let (dtype, len) = if bits == 8 { (Dtype::I8, elements) } else { (Dtype::U8, elements / 2) };
+        assert_eq!((weight.dtype(), weight.data().len()), (dtype, len));
+
+        let (_, metadata) = SafeTensors::read_metadata(&bytes).expect("valid");
+        let rewritten = |drop: &str, change: fn(&mut Value)| {
+            let mut metadata = metadata.metadata().clone().expect("metadata");
+            let mut manifest: Value = serde_json::from_str(&metadata[MANIFEST_KEY]).expect("JSON");
+            change(&mut manifest);
+            metadata.insert(MANIFEST_KEY.into(), manifest.to_string());
+            let tensors: Vec<_> = file.tensors().into_iter().filter(|(name, _)| name != drop).collect();
+            let bytes = safetensors::serialize(tensors, Some(metadata)).expect("written");
+            Model::from_bytes(&bytes).expect_err("damaged").to_string()
+        };
+        let error = rewritten("bbox_head.shared_conv.0.weight_scale", |_| {});
+        assert!(error.contains("`bbox_head.shared_conv.0.weight_scale`"), "{error}");
+        let error = rewritten("bbox_head.shared_conv.0.weight", |_| {});
+        assert!(error.contains("`bbox_head.shared_conv.0.weight`: expected integers"), "{error}");
+        let error = rewritten("", |m| m["quantization"]["activations"]["scatter"]["scale"] = (-1.0).into());
+        assert!(error.contains("`scatter`: `scale`: expected a positive number"), "{error}");
+        let error = rewritten("", |m| m["quantization"]["float"] = serde_json::json!({}));
+        assert!(error.contains("says nothing of layer"), "{error}");
+        let error = rewritten("", |m| drop(m.as_object_mut().map(|m| m.remove("quantization"))));
+        assert!(error.contains("expected floats"), "{error}");
+    }
+}
