@@ -127,7 +127,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         }
         std::fs::write(path, text).with_context(|| path.display().to_string())?;
     }
-    let mut table = Table::new(&["stage", "p50 ms", "p99 ms"]);
+    let mut table = Table::new(["stage", "p50 ms", "p99 ms"]);
     for stage in STAGES {
         let s = summary.statistics(stage);
         table.row([stage.name().to_owned(), format!("{:.2}", s.p50_ms), format!("{:.2}", s.p99_ms)]);
@@ -184,8 +184,8 @@ impl Layer {
     }
 }
 
-fn layer_table(layers: &[Layer], peak: f64) -> Table<7> {
-    let mut table = Table::new(&["layer", "runs in", "kernel", "ms", "computed", "Gop/s", "of peak"]).left(3);
+fn layer_table(layers: &[Layer], peak: f64) -> Table {
+    let mut table = Table::new(["layer", "runs in", "kernel", "ms", "computed", "Gop/s", "of peak"]).left(3);
     for l in layers {
         let [computed, ops, share] = match (l.macs, peak > 0.0) {
             (0, _) => [String::new(), String::new(), String::new()],

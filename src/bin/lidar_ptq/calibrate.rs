@@ -152,7 +152,7 @@ fn observe(mut inputs: Inputs, mut perception: Perception, wanted: usize) -> BTr
 /// What became of each layer.
 pub fn describe(quantization: &Quantization) -> String {
     let Quantization { scheme, calibration } = quantization;
-    let mut table = Table::new(&["layer", "runs in", "weights", "output", "why"]).left(5);
+    let mut table = Table::new(["layer", "runs in", "weights", "output", "why"]).left(5);
     for (layer, weight) in &scheme.weights {
         let output =
             scheme.activations.get(layer).map_or("float".to_owned(), |a| format!("{}{}", if a.signed { "s" } else { "u" }, a.bits));

@@ -1,6 +1,6 @@
 //! Integers: a quantized network on CPUs.
 //!
-//! What is computed is defined to the bit in [`arithmetic`]; every instruction set gives the same bytes. [`lower`] turns a
+//! What is computed is defined to the bit in `arithmetic.rs`; every instruction set gives the same bytes. `lower.rs` turns a
 //! folded graph and its scheme into a flat plan once, [`Int8Engine`] runs it.
 
 mod aligned;
