@@ -149,7 +149,9 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     remarks.splice(0..0, outcome.summary.remarks());
     remarks.iter().for_each(|remark| eprintln!("{remark}"));
     if outcome.summary.frames == 0 {
-        bail!("no frame was judged: {} clouds, none of them labelled and at least {} s into its recording", outcome.clouds, args.every);
+        let mut why = format!("{} clouds, none of them usable, labelled and at least {} s into its recording", outcome.clouds, args.every);
+        outcome.summary.skipped.keys().for_each(|reason| why += &format!("\n  {reason}"));
+        bail!("no frame was judged: {why}");
     }
     if !go_on() {
         eprintln!("interrupted; these are the figures until then");
