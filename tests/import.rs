@@ -73,15 +73,16 @@ fn head_maps_have_their_networks_size() {
         let graph = graph(preset.name);
         let config = preset.config().expect("valid");
         let (family, _) = preset.name.split_once('_').expect("family_network");
-        let side = HashMap::from([("nuscenes", 128), ("waymo", 468), ("edge", 160)])[family];
+        let sizes = HashMap::from([("nuscenes", [128, 128]), ("waymo", [468, 468]), ("edge", [160, 160]), ("kitti", [124, 108])]);
+        let [height, width] = sizes[family];
         for (t, task) in config.network.head.tasks.iter().enumerate() {
             for (role, channels) in [("heatmap", task.classes.len()), ("offset", 2), ("height", 1), ("size", 3), ("rotation", 2)] {
                 let node = graph.output(&format!("task{t}.{role}")).unwrap_or_else(|| panic!("{}: task{t}.{role}", preset.name));
-                let shape = [Dim::Batch, Dim::Fixed(side), Dim::Fixed(side), Dim::Fixed(channels)];
+                let shape = [Dim::Batch, Dim::Fixed(height), Dim::Fixed(width), Dim::Fixed(channels)];
                 assert_eq!(graph.nodes[node].shape, shape, "{}: task{t}.{role}", preset.name);
             }
         }
-        assert_eq!(graph.output("task0.velocity").is_some(), family != "waymo");
+        assert_eq!(graph.output("task0.velocity").is_some(), !["waymo", "kitti"].contains(&family));
     }
 }
 
@@ -117,7 +118,8 @@ fn presets_are_named_as_their_files_and_valid() {
         let config = config(preset.name);
         config.validate().unwrap_or_else(|error| panic!("{}: {error}", preset.name));
         assert_eq!(config.name, preset.name);
-        assert_eq!(config.classes().len(), if preset.name.starts_with("waymo") { 3 } else { 10 });
+        let few = ["waymo", "kitti"].iter().any(|family| preset.name.starts_with(family));
+        assert_eq!(config.classes().len(), if few { 3 } else { 10 });
         // Networks of this project's own use det3d's module names.
         assert_eq!(config.network.dialect.name(), preset.name.split('_').nth(2).unwrap_or("det3d"));
     }

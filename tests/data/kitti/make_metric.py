@@ -39,6 +39,7 @@ SIZES = {  # height, width, length
     "Person_sitting": (1.3, 0.6, 0.8), "Cyclist": (1.7, 0.6, 1.75), "Tram": (3.5, 2.5, 16.0), "Misc": (1.8, 1.6, 3.0),
 }
 CLASSES = list(SIZES)
+NEIGHBOURS = {"Van": "Car", "Person_sitting": "Pedestrian"}  # taking one for the other is no mistake
 SHARES = [0.36, 0.1, 0.04, 0.2, 0.08, 0.16, 0.02, 0.04]
 
 
@@ -65,6 +66,8 @@ def make_frame(rng):
                 hd, wd, ld = np.array([h, w, length]) * rng.normal(1, 0.05 * spread, 3)
                 xd, yd, zd = x + rng.normal(0, 0.08) * reach, y + rng.normal(0, 0.04) * spread, z + rng.normal(0, 0.08) * reach
                 guess = name if rng.random() < 0.85 else rng.choice(CLASSES)
+                if name in NEIGHBOURS and rng.random() < 0.7:
+                    guess = NEIGHBOURS[name]
                 box = image_box(hd, wd, ld, xd, yd, zd, rng)
                 score = np.clip(rng.normal(0.75 - 0.12 * spread, 0.2), 0.01, 0.99)
                 found.append([guess, -1, -1, -10, *box, hd, wd, ld, xd, yd, zd, turn + rng.normal(0, 0.06) * spread, score])
