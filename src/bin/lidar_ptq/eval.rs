@@ -1,6 +1,7 @@
 //! `lidar_ptq eval`: how good a model's boxes are.
 
-use crate::options::{CloudArgs, catch_interrupt, refuse_to_replace, use_threads, wanted_fields};
+use crate::interrupt::stop_flag;
+use crate::options::{CloudArgs, refuse_to_replace, use_threads, wanted_fields};
 use crate::sim::Beams;
 use anyhow::{Context, bail};
 use clap::Args as ClapArgs;
@@ -10,7 +11,7 @@ use lidar_ptq::eval::RANGE_BINS;
 use lidar_ptq::eval::nuscenes::{self, Metrics, NDS_FORMULA};
 use lidar_ptq::node::simulated::SimulatedDrives;
 use lidar_ptq::node::sinks::PendingFile;
-use lidar_ptq::node::{EvalOutcome, Evaluator, LabelledBags, LabelledEvent, MotionTracker, Perception, TruthOptions};
+use lidar_ptq::node::{EvalOutcome, Evaluator, LabelledBags, LabelledEvent, Perception, TruthOptions};
 use lidar_ptq::sim::SimConfig;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
@@ -92,13 +93,14 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     args.json.iter().try_for_each(|output| refuse_to_replace(output, sources()))?;
     let (perception, mut wanted) = args.perception(&args.model)?;
     let classes = perception.detector().config().classes();
+    let time = perception.detector().config().points.time.clone();
     let mut evaluator = Evaluator::new(perception, args.every);
     if let Some(path) = &args.against {
         let (teacher, teacher_wants) = args.perception(path)?;
         wanted.extend(teacher_wants.into_iter().filter(|f| !wanted.contains(f)).collect::<Vec<_>>());
         evaluator = evaluator.against(teacher);
     }
-    let interrupted = catch_interrupt()?;
+    let interrupted = stop_flag()?;
     let go_on = || !interrupted.load(Ordering::SeqCst);
 
     let mut remarks = Vec::new();
@@ -111,7 +113,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         }
         None => {
             let truth = TruthOptions { topic: args.truth_topic.clone(), fixed_frame: args.clouds.fixed_frame.clone(), classes };
-            let mut bags = LabelledBags::open(&args.input, wanted, args.clouds.options(), &truth, args.against.is_none())?;
+            let mut bags = LabelledBags::open(&args.input, wanted, args.clouds.options(&time), &truth, args.against.is_none())?;
             remarks.extend(bags.remarks());
             let expected = bags.inputs().expected_frames();
             evaluate(&mut evaluator, &mut bags, expected, &go_on)?;
@@ -156,13 +158,13 @@ impl Args {
     fn perception(&self, path: &Path) -> anyhow::Result<(Perception, Vec<String>)> {
         let model = Model::load(path).with_context(|| path.display().to_string())?;
         let mut config = model.config().clone();
-        self.clouds.change(&mut config);
+        self.clouds.change(&mut config)?;
         config.decode.score_threshold = self.score_threshold;
         config.decode.class_thresholds.clear();
         config.validate().with_context(|| format!("these options do not fit the model {}", path.display()))?;
         let wanted = wanted_fields(&config);
         let detector = Detector::new(config, Box::new(FloatNetwork::new(&model)?))?;
-        Ok((Perception::new(detector, MotionTracker::new(self.clouds.fixed_frame.clone())), wanted))
+        Ok((Perception::new(detector, self.clouds.motion()), wanted))
     }
 
     fn report(&self, outcome: &EvalOutcome) -> anyhow::Result<()> {
