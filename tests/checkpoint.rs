@@ -119,6 +119,18 @@ fn damaged_archive() {
     assert!(text.contains("damaged"), "{text}");
 }
 
+/// Somebody has packed the archive anew, with compression. The method stands in both of an entry's headers, 8 is deflate.
+#[test]
+fn compressed_entries_are_refused_with_the_way_out() {
+    let mut packed = DTYPES.to_vec();
+    for (magic, method_at) in [(b"PK\x03\x04", 8), (b"PK\x01\x02", 10)] {
+        let headers: Vec<usize> = (0..packed.len() - 4).filter(|&i| packed[i..].starts_with(magic)).collect();
+        headers.into_iter().for_each(|at| packed[at + method_at] = 8);
+    }
+    let text = Checkpoint::from_bytes(&packed).expect_err("compressed").to_string();
+    assert!(text.contains("compressed entries") && text.contains("zip -0 -r"), "{text}");
+}
+
 /// An expanded tensor claims 2^40 elements of one stored value.
 #[test]
 fn a_small_file_cannot_claim_a_large_tensor() {

@@ -1,10 +1,11 @@
 //! `lidar_ptq detect` from the outside: what it reads, what it writes, what it says, how it ends.
 
+#[allow(dead_code)] // each test file uses its own part
 mod support;
 
 use lidar_ptq::ros::bag::{BagReader, BagWriter, RawMessage};
 use lidar_ptq::ros::msg::RosMessage;
-use lidar_ptq::ros::msg::sensor_msgs::{PointCloud2, PointCloud2Ref};
+use lidar_ptq::ros::msg::sensor_msgs::{PointCloud2, PointCloud2Ref, PointField};
 use lidar_ptq::ros::msg::vision_msgs::Detection3DArray;
 use lidar_ptq::ros::msg::visualization_msgs::{Marker, MarkerArray};
 use lidar_ptq::ros::point_cloud::{decode_cloud, encode_cloud};
@@ -16,7 +17,7 @@ use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
-use support::{PERIOD, START, TOPIC, save_tiny_model, scene, tiny_config, tiny_model};
+use support::{PERIOD, START, TOPIC, save_tiny_model, scene, send_signal, tiny_config, tiny_model};
 
 const DETECTIONS: &str = "/lidar_ptq/output/detections";
 const MARKERS: &str = "/lidar_ptq/output/markers";
@@ -329,6 +330,81 @@ fn inputs_and_frames_are_chosen() {
     assert_eq!(bench.frames("drive.mcap --topic /lidar/points --max-frames 1"), all[..1]);
 }
 
+/// A scan's points with their own times in a column `field`, of this datatype and these bytes.
+fn timed_cloud(field: &str, datatype: u8, times: impl Iterator<Item = Vec<u8>>) -> PointCloud2 {
+    let mut message = encode_cloud(&scene(0));
+    let points: Vec<u8> = message.data.chunks_exact(16).zip(times).flat_map(|(point, time)| [point.to_vec(), time].concat()).collect();
+    message.fields.push(PointField { name: field.into(), offset: 16, datatype, count: 1 });
+    message.point_step = (points.len() / message.width as usize) as u32;
+    message.row_step = points.len() as u32;
+    message.data = points;
+    message
+}
+
+#[test]
+fn points_own_times_are_read_in_whatever_way_a_driver_gives_them() {
+    let bench = Workbench::new();
+    let points = scene(0).len() as u32;
+    // A scan of 0.1 s in steps of whole microseconds, up to its stamp: nanoseconds before it.
+    let lags = || (0..points).map(|i| (points - 1 - i) * (100_000 / points) * 1000);
+    let longest = lags().next().expect("points");
+    let written = [
+        ("seconds.mcap", timed_cloud("time", PointField::FLOAT32, lags().map(|ns| (ns as f32 * 1e-9).to_le_bytes().to_vec()))),
+        ("velodyne.mcap", timed_cloud("time", PointField::FLOAT32, lags().map(|ns| (-(ns as f32) * 1e-9).to_le_bytes().to_vec()))),
+        ("ouster.mcap", timed_cloud("t", PointField::UINT32, lags().map(|ns| (longest - ns).to_le_bytes().to_vec()))),
+        ("hesai.mcap", {
+            let clock = |ns: u32| (START.0 - i64::from(ns)) as f64 * 1e-9;
+            timed_cloud("timestamp", PointField::FLOAT64, lags().map(|ns| clock(ns).to_le_bytes().to_vec()))
+        }),
+        ("nanoseconds.mcap", timed_cloud("time", PointField::UINT32, lags().map(|ns| ns.to_le_bytes().to_vec()))),
+    ];
+    written.into_iter().for_each(|(name, cloud)| write_bag(&bench.path(name), [(TOPIC, cloud)].into_iter()));
+    let expected = &bench.frames("seconds.mcap")[0];
+    assert_ne!(boxes(&bench.frames("seconds.mcap --time-field none")[0]), boxes(expected), "the model does look at the time");
+    for arguments in [
+        "velodyne.mcap --time-reference after_stamp",
+        "ouster.mcap --time-field t --time-unit ns --time-reference scan_start",
+        "hesai.mcap --time-field timestamp --time-reference clock",
+        "nanoseconds.mcap --time-unit ns",
+    ] {
+        let output = bench.run(&format!("{arguments} --json -"));
+        assert!(!stderr(&output).contains("own times"), "{arguments}: {}", stderr(&output));
+        let found = &json_lines(std::str::from_utf8(&output.stdout).expect("text"))[0];
+        assert_eq!(boxes(found).len(), boxes(expected).len(), "{arguments}");
+        // Within what a double of today's seconds leaves open, a quarter of a microsecond.
+        for (a, b) in boxes(found).iter().zip(boxes(expected)) {
+            let [a_score, b_score] = [a, b].map(|v| v["score"].as_f64().expect("a number"));
+            assert!(a["label"] == b["label"] && (a_score - b_score).abs() < 1e-4, "{arguments}: {a} {b}");
+        }
+    }
+    // Taken as they stand, and said.
+    for (arguments, says) in [("nanoseconds.mcap", "0.0000 to 99"), ("velodyne.mcap", "-0.09")] {
+        let text = stderr(&bench.run(arguments));
+        assert!(text.contains("points' own times are") && text.contains(says) && text.contains("--time-unit"), "{text}");
+    }
+    bench.fails("seconds.mcap --time-field t", &["`t`", "x, y, z, intensity, time", "--time-field"]);
+    write_bin(&bench.path("a.bin"), &scene(0));
+    bench.fails(&format!("a.bin --fields {FIELDS} --time-field intensity --time-reference clock"), &["a.bin", "bags"]);
+    let output = bench.run("seconds.mcap --time-unit minutes");
+    assert!(output.status.code() == Some(2) && stderr(&output).contains("`ns`"), "{}", stderr(&output));
+}
+
+#[test]
+fn bags_that_overlap_in_time_are_told_and_stay_readable_in_order() {
+    let bench = Workbench::new();
+    bench.write_bag("long.mcap", 6);
+    write_bag(&bench.path("inside.mcap"), (2..4).map(|i| ("/roof/points", encode_cloud(&scene(i)))));
+    write_bag(&bench.path("later.mcap"), (7..9).map(|i| (TOPIC, encode_cloud(&scene(i)))));
+    let text = stderr(&bench.run("long.mcap later.mcap -o boxes.mcap"));
+    assert!(!text.contains("same time"), "{text}");
+    let text = stderr(&bench.run("long.mcap inside.mcap later.mcap -o boxes.mcap"));
+    assert!(text.contains("long.mcap and inside.mcap were recorded at the same time"), "{text}");
+    assert_eq!(text.matches("same time").count(), 1, "{text}");
+    // The index lets readers go by time.
+    let read = messages(&bench.path("boxes.mcap"));
+    assert!(read.len() == 30 && read.is_sorted_by_key(|m| m.stamp));
+}
+
 #[test]
 fn thresholds_remove_the_boxes_below_them() {
     let bench = Workbench::new();
@@ -369,6 +445,8 @@ fn failures_are_1_and_name_what_failed() {
     bag.finish().expect("written");
     fs::write(bench.path("garbage.bin"), [7; 33]).expect("written");
     fs::write(bench.path("garbage.mcap"), [7; 333]).expect("written");
+    BagWriter::create(&bench.path("blank.mcap")).expect("a bag").finish().expect("written");
+    fs::write(bench.path("hollow.mcap"), []).expect("written");
     fs::write(bench.path("cloud.txt"), "1 2 3").expect("written");
     fs::create_dir(bench.path("empty")).expect("a folder");
 
@@ -381,7 +459,9 @@ fn failures_are_1_and_name_what_failed() {
     bench.fails("garbage.mcap", &["garbage.mcap"]);
     bench.fails("cloud.txt", &["cloud.txt"]);
     bench.fails("empty", &["empty", ".mcap", ".bin"]);
-    bench.fails("drive.mcap --from 100", &["no frame could be used"]);
+    bench.fails("drive.mcap --from 100", &["no frame could be used", "drive.mcap: no cloud of /lidar/points", "counts 1", "--from"]);
+    bench.fails("blank.mcap", &["blank.mcap", "PointCloud2", "none, the bag is empty"]);
+    bench.fails("hollow.mcap", &["hollow.mcap is empty"]);
     bench.fails("drive.mcap --class-threshold tram=0.5", &["tram", "pedestrian"]);
     bench.fails("drive.mcap --score-threshold 7", &["score_threshold", "7"]);
     bench.fails("drive.mcap --sweeps 0", &["sweeps", "0"]);
@@ -405,7 +485,7 @@ fn broken_frames_are_skipped_and_counted() {
     let frames = json_lines(std::str::from_utf8(&output.stdout).expect("text"));
     assert_eq!((output.status.code(), frames.len()), (Some(0), 2));
     let text = stderr(&output);
-    assert!(text.contains("skipped 2: /lidar/points") && text.contains("2 frames"), "{text}");
+    assert!(text.contains("skipped 2: drive.mcap:/lidar/points: ") && text.contains("2 frames"), "{text}");
     assert_eq!(messages(&bench.path("boxes.mcap")).len(), 6);
 
     fs::create_dir(bench.path("folder")).expect("a folder");
@@ -416,6 +496,37 @@ fn broken_frames_are_skipped_and_counted() {
     let sources: Vec<&Value> = frames.iter().map(|f| &f["source"]).collect();
     assert_eq!((output.status.code(), sources), (Some(0), vec![&Value::from("folder/0.bin"), &Value::from("folder/2.bin")]));
     assert!(stderr(&output).contains("skipped 1: folder/1.bin"), "{}", stderr(&output));
+}
+
+#[test]
+fn a_folder_of_files_that_cannot_be_read_gives_one_reason_not_thousands() {
+    let bench = Workbench::new();
+    fs::create_dir(bench.path("folder")).expect("a folder");
+    (0..2000).for_each(|i| fs::write(bench.path(&format!("folder/{i}.bin")), [7; 33]).expect("written"));
+    let output = bench.run("folder");
+    let text = stderr(&output);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text.contains("skipped 2000: folder/0.bin and others: ") && text.lines().count() < 20, "{text}");
+}
+
+/// The lidar starts long after the rest, and the recording was cut off: no index tells of its topic.
+#[test]
+fn a_cloud_topic_that_appears_late_is_found() {
+    let bench = Workbench::new();
+    let mut bag = BagWriter::create(&bench.path("late.mcap")).expect("a bag");
+    for i in 0..2000 {
+        bag.write("/markers", Stamp(START.0 + i * 10_000_000), &MarkerArray::default()).expect("written");
+    }
+    for i in 200..220 {
+        bag.write(TOPIC, scene(i).stamp, &encode_cloud(&scene(i))).expect("written");
+    }
+    bag.finish().expect("written");
+    let frames = bench.frames("late.mcap");
+    assert_eq!(frames.len(), 20);
+    let bytes = fs::read(bench.path("late.mcap")).expect("written");
+    fs::write(bench.path("cut.mcap"), &bytes[..bytes.len() - 200]).expect("written");
+    let of_cut = bench.frames("cut.mcap");
+    assert_eq!(of_cut.iter().map(boxes).collect::<Vec<_>>(), frames.iter().map(boxes).collect::<Vec<_>>());
 }
 
 #[test]
@@ -513,12 +624,45 @@ fn frames_of_ended_run(bench: &Workbench, child: Child) -> usize {
 #[cfg(unix)]
 #[test]
 fn an_interrupted_run_leaves_complete_files() {
+    for signal in ["INT", "TERM", "HUP"] {
+        let bench = Workbench::new();
+        let (child, mut lines, mut text) = long_run(&bench);
+        send_signal(&child, signal);
+        lines.read_to_string(&mut text).expect("text");
+        assert_eq!(json_lines(&text).len(), frames_of_ended_run(&bench, child), "{signal}");
+    }
+}
+
+/// `nohup lidar_ptq ... &`: a signal that whoever started the program wants ignored.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_run_under_nohup_outlives_its_terminal() {
     let bench = Workbench::new();
-    let (child, mut lines, mut text) = long_run(&bench);
-    let sent = Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("kill runs");
-    assert!(sent.success());
-    lines.read_to_string(&mut text).expect("text");
-    assert_eq!(json_lines(&text).len(), frames_of_ended_run(&bench, child));
+    bench.write_bag("drive.mcap", LONG);
+    let detect = format!("{} detect model.safetensors drive.mcap --json - --threads 1", env!("CARGO_BIN_EXE_lidar_ptq"));
+    let mut command = Command::new("sh");
+    command.current_dir(bench.0.path()).args(["-c", &format!("trap '' HUP; exec {detect}")]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("a shell");
+    let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+    lines.next().expect("a line").expect("text");
+    send_signal(&child, "HUP");
+    // Far more frames than were on their way.
+    assert_eq!(lines.by_ref().take(20).count(), 20);
+    send_signal(&child, "TERM");
+    assert!(lines.count() < LONG - 21);
+    assert!(stderr(&child.wait_with_output().expect("it ends")).contains("interrupted"));
+}
+
+/// A terminal that is closed takes the standard error with it; what is written must not suffer from that.
+#[test]
+fn a_run_whose_messages_nobody_takes_is_complete() {
+    let bench = Workbench::new();
+    let clouds = [encode_cloud(&scene(0)), broken_cloud(1), encode_cloud(&scene(2))];
+    write_bag(&bench.path("drive.mcap"), clouds.into_iter().map(|c| (TOPIC, c)));
+    let mut child = bench.command("drive.mcap -o boxes.mcap").spawn().expect("the program runs");
+    drop(child.stderr.take());
+    assert_eq!(child.wait().expect("it ends").code(), Some(0));
+    assert_eq!(messages(&bench.path("boxes.mcap")).len(), 6);
 }
 
 /// `lidar_ptq detect ... --json - | head -1`

@@ -153,10 +153,11 @@ fn integer_tensors_are_refused_by_name() {
 #[test]
 fn configurations_that_contradict_themselves_are_refused_by_field() {
     type Change = fn(&mut DetectorConfig);
-    let changes: [(&str, Change); 17] = [
+    let changes: [(&str, Change); 18] = [
         ("points.features", |c| c.points.features = vec!["intensity".into(), "x".into(), "y".into()]),
         ("points.features", |c| c.points.features.push("x".into())),
         ("points.intensity.clip", |c| c.points.intensity.clip = Some([1.0, 0.0])),
+        ("points.time.field", |c| c.points.time.field = Some("x".into())),
         ("points.sweeps.count", |c| c.points.sweeps.count = 0),
         ("grid.voxel", |c| c.grid.voxel[2] = 2.0),
         ("grid.max", |c| c.grid.max[0] = f32::INFINITY),

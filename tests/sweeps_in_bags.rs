@@ -5,8 +5,10 @@ mod support;
 
 use lidar_ptq::detect::{Detector, FloatNetwork};
 use lidar_ptq::geometry::Pose;
-use lidar_ptq::node::{FrameRecord, FrameSink, InputOptions, Inputs, MotionTracker, Perception, Summary, replay};
-use lidar_ptq::ros::bag::BagWriter;
+use lidar_ptq::node::{
+    Evaluator, FrameRecord, FrameSink, InputOptions, Inputs, LabelledBags, MotionTracker, Perception, Summary, TruthOptions, replay,
+};
+use lidar_ptq::ros::bag::{BagWriter, RawMessage};
 use lidar_ptq::ros::msg::RosMessage;
 use lidar_ptq::ros::msg::geometry_msgs::{self, PoseWithCovariance, TransformStamped};
 use lidar_ptq::ros::msg::nav_msgs::Odometry;
@@ -16,7 +18,7 @@ use lidar_ptq::ros::point_cloud::encode_cloud;
 use lidar_ptq::sensor::{PointCloud, Stamp};
 use ndarray::Array2;
 use std::path::Path;
-use support::{PERIOD, START, TOPIC, tiny_model};
+use support::{PERIOD, START, TOPIC, tiny_config, tiny_model};
 
 const SWEEPS: usize = 4;
 const FRAMES: usize = 20;
@@ -129,12 +131,24 @@ fn write_bag(path: &Path, publishes: Publishes) {
     bag.finish().expect("written");
 }
 
-/// Keeps the merged clouds.
+/// Keeps the merged clouds, and checks that everything comes in the order of its recording.
 #[derive(Default)]
-struct Merged(Vec<(PointCloud, usize)>);
+struct Merged(Vec<(PointCloud, usize)>, Option<Stamp>);
+
+impl Merged {
+    fn check_order(&mut self, stamp: Stamp) {
+        assert!(self.1.replace(stamp).is_none_or(|last| last <= stamp));
+    }
+}
 
 impl FrameSink for Merged {
+    fn on_motion(&mut self, message: &RawMessage) -> anyhow::Result<()> {
+        self.check_order(message.stamp);
+        Ok(())
+    }
+
     fn on_frame(&mut self, record: &FrameRecord<'_>) -> anyhow::Result<()> {
+        self.check_order(record.input.arrived());
         self.0.push((record.frame.cloud.clone(), record.frame.sweeps.merged));
         Ok(())
     }
@@ -193,14 +207,52 @@ fn transforms_put_all_sweeps_onto_the_pole() {
 }
 
 #[test]
-fn transforms_that_come_late_are_continued() {
-    // As on a robot: the transform of a cloud's time is published after the cloud.
-    let (frames, _) = run(Publishes { tf: true, tf_static: true, pose_delay: 60_000_000, ..Publishes::default() }, 0.0);
-    assert_eq!(frames.len(), FRAMES);
-    for (cloud, merged) in &frames[SWEEPS..] {
-        assert_eq!(*merged, SWEEPS);
-        check_on_the_pole(cloud, SWEEPS);
+fn clouds_wait_for_their_transform() {
+    // As on a robot: the transform of a cloud's time is published after the cloud. Further behind than any continuation reaches.
+    for pose_delay in [60_000_000, 350_000_000] {
+        let tf = Publishes { tf: true, tf_static: true, pose_delay, ..Publishes::default() };
+        let odometry = Publishes { odometry: true, tf_static: true, pose_delay, ..Publishes::default() };
+        for publishes in [tf, odometry] {
+            let (frames, summary) = run(publishes, 0.0);
+            assert_eq!(frames.len(), FRAMES);
+            // The first clouds come before any pose, when it is not known yet that there will be one.
+            for (i, (cloud, merged)) in frames.iter().enumerate().skip(SWEEPS) {
+                assert_eq!(*merged, SWEEPS, "frame {i}");
+                check_on_the_pole(cloud, SWEEPS);
+            }
+            assert!(!notes(&summary).contains("came within"), "{}", notes(&summary));
+        }
     }
+}
+
+/// What `eval` judges is what `detect` does.
+#[test]
+fn evaluation_waits_for_transforms_as_well() {
+    let publishes = Publishes { tf: true, tf_static: true, pose_delay: 350_000_000, ..Publishes::default() };
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("drive.mcap");
+    write_bag(&path, publishes);
+    let truth = TruthOptions { topic: None, fixed_frame: None, classes: tiny_config(SWEEPS).classes() };
+    let perception = |sweeps| {
+        let model = tiny_model(sweeps);
+        let network = FloatNetwork::new(&model).expect("a network");
+        Perception::new(Detector::new(model.config().clone(), Box::new(network)).expect("a detector"), MotionTracker::new(None))
+    };
+    let (_, detected) = run(publishes, 0.0);
+    // Without labels a frame is looked at for the comparison of two models.
+    let mut evaluator = Evaluator::new(perception(SWEEPS), 0.0).against(perception(1));
+    let bags = LabelledBags::open(&[path], vec!["intensity".into()], InputOptions::default(), &truth, false).expect("a bag");
+    bags.for_each(|event| evaluator.on_event(event));
+    let outcome = evaluator.finish();
+    assert_eq!((outcome.clouds, outcome.summary.frames, outcome.summary.points), (FRAMES as u64, FRAMES, detected.points));
+}
+
+#[test]
+fn a_transform_that_comes_too_late_is_not_waited_for_in_vain_without_a_word() {
+    let (frames, summary) = run(Publishes { tf: true, tf_static: true, pose_delay: 900_000_000, ..Publishes::default() }, 0.0);
+    assert_eq!(frames.len(), FRAMES);
+    assert!(frames.iter().skip(SWEEPS).all(|(_, merged)| *merged == 1));
+    assert!(notes(&summary).contains("no transform or odometry of a cloud's time came within 0.5 s"), "{}", notes(&summary));
 }
 
 #[test]
@@ -246,17 +298,14 @@ fn a_gap_in_the_transforms_costs_the_sweeps_that_need_it() {
     let gap = Some([8, 16]);
     let (frames, summary) = run(Publishes { tf: true, tf_static: true, gap, ..Publishes::default() }, 0.0);
     assert_eq!(frames.len(), FRAMES);
-    // What is merged stands where it belongs: poses up to 0.2 s beyond the last are continued, and when they come again, those
-    // of the gap lie on a straight line, off the circle by at most its sagitta.
-    let sagitta = SPEED * TURN_RATE * 0.8f64.powi(2) / 8.0;
+    // Poses are known up to just before frame 8, and again from just after frame 16. Frames 8 and 9 waited in vain and lie within
+    // the 0.2 s that are continued; from frame 10 on, where the robot was is anybody's guess.
     for (i, (cloud, merged)) in frames.iter().enumerate() {
-        check_near_the_pole(cloud, *merged, if i < 16 { 0.03 } else { sagitta + 0.03 });
+        check_near_the_pole(cloud, *merged, if i == 8 || i == 9 { 0.03 } else { TOLERANCE_M });
     }
     let merged: Vec<usize> = frames.iter().map(|(_, merged)| *merged).collect();
-    assert_eq!(merged[..9], [1, 2, 3, 4, 4, 4, 4, 4, 4]);
-    assert_eq!(merged[10..15], [1; 5], "{merged:?}");
-    assert_eq!(merged[19], 4, "{merged:?}");
-    assert!(notes(&summary).contains("sweeps left out: the motion since them is not known"), "{}", notes(&summary));
+    assert_eq!(merged, [1, 2, 3, 4, 4, 4, 4, 4, 4, 4, 1, 1, 1, 1, 1, 1, 1, 1, 2, 3]);
+    assert!(notes(&summary).contains("x sweeps left out: transforms or odometry pause for more than 0.4 s"), "{}", notes(&summary));
 }
 
 /// As [`check_on_the_pole`], where sweeps in between may be missing.

@@ -15,9 +15,9 @@ use lidar_ptq::ros::msg::sensor_msgs::{CameraInfo, CompressedImage, PointCloud2,
 use lidar_ptq::ros::msg::tf2_msgs::TFMessage;
 use lidar_ptq::ros::msg::vision_msgs::Detection3DArray;
 use lidar_ptq::ros::msg::visualization_msgs::MarkerArray;
-use lidar_ptq::ros::point_cloud::{decode_cloud, encode_cloud};
+use lidar_ptq::ros::point_cloud::{decode_cloud, decode_field, encode_cloud};
 use lidar_ptq::sensor::files::{parse_bin, parse_cloud, parse_npy, parse_pcd};
-use lidar_ptq::sensor::{PointCloud, Stamp};
+use lidar_ptq::sensor::{PointCloud, PointTime, Stamp, TIME, TimeReference, TimeUnit};
 use ndarray::{ArrayD, IxDyn};
 use safetensors::SafeTensors;
 use std::collections::{HashMap, HashSet};
@@ -108,6 +108,25 @@ fn decode_with_all_wishes(message: &PointCloud2Ref) {
         assert_eq!(again.fields, cloud.fields);
         assert!(again.data.iter().zip(&cloud.data).all(|(a, b)| a.to_bits() == b.to_bits()));
         assert_eq!(again.data.shape(), cloud.data.shape());
+        cloud.fields.iter().for_each(|field| check_field(message, &cloud, field));
+    }
+}
+
+/// A field at full precision belongs to the same points as the cloud, and makes times of whatever it holds.
+fn check_field(message: &PointCloud2Ref, cloud: &PointCloud, field: &str) {
+    let exact = decode_field(message, field).expect("as the cloud").expect("the cloud has it");
+    let column = cloud.column(field).expect("named by itself");
+    assert_eq!(exact.len(), column.len());
+    assert!(exact.iter().zip(column).all(|(exact, rounded)| *exact as f32 == *rounded || exact.is_nan() && rounded.is_nan()));
+    for reference in [TimeReference::BeforeStamp, TimeReference::AfterStamp, TimeReference::ScanStart, TimeReference::Clock] {
+        let mut timed = cloud.clone();
+        let time = PointTime { field: Some(field.into()), unit: TimeUnit::Ns, reference };
+        let Ok(range) = time.apply(&mut timed, Some(&exact), &[]) else { continue };
+        assert_eq!(timed.fields[..3], ["x", "y", "z"]);
+        assert!(
+            range.is_none_or(|range| range.iter().all(|v| v.is_finite()))
+                && timed.column(TIME).is_none_or(|c| c.iter().all(|v| v.is_finite()))
+        );
     }
 }
 

@@ -68,6 +68,9 @@ impl PointsConfig {
         if clip.is_some_and(|[low, high]| low.is_nan() || high.is_nan() || low > high) {
             return Err(wrong("points.intensity.clip", "the lower bound, then the upper", clip));
         }
+        if self.time.field.as_deref().is_some_and(|field| ["", "x", "y", "z"].contains(&field)) {
+            return Err(wrong("points.time.field", "the name of a field that is no coordinate, or null for none", &self.time.field));
+        }
         within("points.sweeps.count", self.sweeps.count, SWEEPS)?;
         if !self.sweeps.ego_box.iter().all(|half| half.is_finite() && *half >= 0.0) {
             return Err(wrong("points.sweeps.ego_box", "two distances in metres, 0 for none", &self.sweeps.ego_box));

@@ -1,9 +1,10 @@
 //! A model judged on labelled recordings: every cloud goes the way that it goes on the robot, and some are looked at.
 
-use super::input::OpenFrame;
+use super::input::{OpenFrame, UnusableFrame};
 use super::perception::{Frame, Perception};
-use super::replay::count;
+use super::replay::{count, skip};
 use super::summary::Summary;
+use super::waiting::{Arrived, Waiting, in_vain_note};
 use crate::detect::Detection;
 use crate::eval::agreement::{Agreement, AgreementRules};
 use crate::eval::nuscenes::{DetectionMetric, Evaluation};
@@ -24,7 +25,7 @@ pub enum LabelledEvent {
     Motion(RawMessage),
     Cloud(Box<LabelledCloud>),
     /// Why there is no cloud in this place.
-    Failed(String),
+    Failed(UnusableFrame),
 }
 
 /// A cloud, and what was there.
@@ -50,6 +51,8 @@ pub struct Evaluator {
     against: Option<Teacher>,
     every_s: f64,
     recording: Recording,
+    /// Clouds that came before their transform, as on the robot.
+    waiting: Waiting<Box<LabelledCloud>>,
     outcome: EvalOutcome,
 }
 
@@ -92,7 +95,7 @@ impl Evaluator {
         let metric = DetectionMetric::for_classes(&perception.detector().config().classes());
         let outcome =
             EvalOutcome { evaluation: Evaluation::new(metric), agreement: None, summary: Summary::default(), recordings: 0, clouds: 0 };
-        Self { perception, against: None, every_s, recording: Recording::default(), outcome }
+        Self { perception, against: None, every_s, recording: Recording::default(), waiting: Waiting::default(), outcome }
     }
 
     /// Compares with a second model, the teacher, whose classes are found by name.
@@ -110,33 +113,55 @@ impl Evaluator {
         &self.outcome
     }
 
-    pub fn finish(self) -> EvalOutcome {
+    pub fn finish(mut self) -> EvalOutcome {
+        self.release(None);
         self.outcome
     }
 
     pub fn on_event(&mut self, event: LabelledEvent) {
         match event {
             LabelledEvent::Start { source, labelled } => {
+                self.release(None);
                 tracing::info!(%source, labelled, "recording starts");
                 self.perceptions().for_each(Perception::reset);
                 self.recording = Recording { labelled, ..Recording::default() };
                 self.outcome.recordings += 1;
             }
-            LabelledEvent::Motion(message) => self.perceptions().for_each(|p| p.on_motion(&message)),
-            LabelledEvent::Failed(reason) => {
-                tracing::warn!(%reason, "frame skipped");
-                self.outcome.summary.skip(reason);
+            LabelledEvent::Motion(message) => {
+                self.perceptions().for_each(|p| p.on_motion(&message));
+                self.release(Some(message.stamp));
             }
+            LabelledEvent::Failed(UnusableFrame { source_name, reason }) => skip(&mut self.outcome.summary, &source_name, &reason),
             LabelledEvent::Cloud(cloud) => {
-                self.outcome.clouds += 1;
-                let of_use = cloud.labels.is_some() || (self.against.is_some() && !self.recording.labelled);
-                if !of_use || !self.recording.is_due(cloud.input.cloud.stamp, self.every_s) {
-                    self.perceptions().for_each(|p| p.pass_over(&cloud.input));
-                } else if let Err(reason) = self.judge(*cloud) {
-                    tracing::warn!(%reason, "frame skipped");
-                    self.outcome.summary.skip(reason);
-                }
+                let now = cloud.input.arrived();
+                self.waiting.push(now, Arrived::Cloud(cloud));
+                self.release(Some(now));
             }
+        }
+    }
+
+    /// Works on the clouds that have no more reason to wait at the recording's time `now`; `None`: the recording has ended.
+    fn release(&mut self, now: Option<Stamp>) {
+        while let Some(released) = self.waiting.next(now, |cloud| missing_motion_s(&self.perception, self.against.as_ref(), &cloud.input)) {
+            if released.in_vain {
+                self.outcome.summary.note(in_vain_note());
+            }
+            if let Arrived::Cloud(cloud) = released.what {
+                self.on_cloud(*cloud);
+            }
+        }
+    }
+
+    fn on_cloud(&mut self, cloud: LabelledCloud) {
+        self.outcome.clouds += 1;
+        let of_use = cloud.labels.is_some() || (self.against.is_some() && !self.recording.labelled);
+        if !of_use || !self.recording.is_due(cloud.input.cloud.stamp, self.every_s) {
+            self.perceptions().for_each(|p| p.pass_over(&cloud.input));
+            return;
+        }
+        let source = cloud.input.source.clone();
+        if let Err(reason) = self.judge(cloud) {
+            skip(&mut self.outcome.summary, &source, &reason);
         }
     }
 
@@ -206,6 +231,12 @@ impl Teacher {
         let known = |d: ScoredBox| self.labels.get(d.label).copied().flatten().map(|label| ScoredBox { label, ..d });
         scored(frame).into_iter().filter_map(known).collect()
     }
+}
+
+/// Of both models the one that misses more.
+fn missing_motion_s(student: &Perception, teacher: Option<&Teacher>, input: &OpenFrame) -> Option<f64> {
+    let perceptions = std::iter::once(student).chain(teacher.map(|t| &t.perception));
+    perceptions.filter_map(|p| p.missing_motion_s(input)).reduce(f64::max)
 }
 
 fn scored(frame: &Frame) -> Vec<ScoredBox> {

@@ -5,9 +5,9 @@ use crate::ros::msg::RosMessage;
 use crate::ros::msg::nav_msgs::Odometry;
 use crate::ros::msg::sensor_msgs::{PointCloud2, PointCloud2Ref};
 use crate::ros::msg::tf2_msgs::TFMessage;
-use crate::ros::point_cloud::decode_cloud;
+use crate::ros::point_cloud::{decode_cloud, decode_field};
 use crate::sensor::files::{CloudFileError, list_cloud_files, parse_cloud, stamp_from_name};
-use crate::sensor::{PointCloud, Stamp};
+use crate::sensor::{PointCloud, PointTime, Stamp, TIME};
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 
@@ -17,6 +17,8 @@ pub struct InputOptions {
     pub topic: Option<String>,
     /// Names of the columns of raw files.
     pub columns: Option<Vec<String>>,
+    /// What the points' own times mean, where `time` is among the wanted fields.
+    pub time: PointTime,
     /// Seconds after a bag's first message from which, and until which, frames are taken.
     pub from_s: f64,
     pub until_s: Option<f64>,
@@ -32,7 +34,7 @@ pub enum InputError {
     File(#[from] CloudFileError),
     #[error("{}: a folder without bags (.mcap, .db3) and without clouds (.bin, .pcd, .npy)", .0.display())]
     EmptyFolder(PathBuf),
-    #[error("{}: no topic carries {}; its topics are: {topics}", path.display(), PointCloud2::TYPE)]
+    #[error("{}: no topic carries {} in CDR; its topics are: {topics}", path.display(), PointCloud2::TYPE)]
     NoCloudTopic { path: PathBuf, topics: String },
     #[error("{}: several topics carry clouds ({topics}); choose one with --topic", path.display())]
     SeveralCloudTopics { path: PathBuf, topics: String },
@@ -48,7 +50,16 @@ pub enum Event {
     /// A transform or odometry message of a bag.
     Motion(RawMessage),
     /// A cloud, or why there is none in its place.
-    Frame(Box<Result<OpenFrame, String>>),
+    Frame(Box<Result<OpenFrame, UnusableFrame>>),
+}
+
+/// A cloud that could not be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{source_name}: {reason}")]
+pub struct UnusableFrame {
+    /// File, or bag and topic.
+    pub source_name: String,
+    pub reason: String,
 }
 
 /// A cloud as it came in.
@@ -63,18 +74,37 @@ pub struct OpenFrame {
     pub message: Option<RawMessage>,
     /// Whether clouds before and after belong to the same drive.
     pub in_sequence: bool,
+    /// The least and the greatest lag by the points' own times, seconds; `None` if they have none.
+    pub own_lags: Option<[f32; 2]>,
+}
+
+impl OpenFrame {
+    /// When the cloud came in, in the recording's time.
+    pub fn arrived(&self) -> Stamp {
+        self.message.as_ref().map_or(self.cloud.stamp, |m| m.stamp)
+    }
 }
 
 /// Files and bags, one after the other.
 pub struct Inputs {
     recordings: VecDeque<Recording>,
-    options: InputOptions,
-    /// Fields that the model wants besides x, y, z.
-    wanted: Vec<String>,
+    take: Take,
     /// Cloud files so far, over all inputs.
     files_read: usize,
+    /// Clouds of the present recording so far.
+    clouds: usize,
     started: bool,
     problems: Vec<String>,
+}
+
+/// What to take from clouds.
+struct Take {
+    /// Besides x, y, z.
+    fields: Vec<String>,
+    /// Names of the columns of raw files.
+    columns: Option<Vec<String>>,
+    /// What to make of points' own times; `None` if nobody wants them.
+    time: Option<PointTime>,
 }
 
 enum Recording {
@@ -106,7 +136,19 @@ impl Inputs {
     /// A path that is neither a bag, nor a cloud, nor a folder of such, or a bag in which the cloud topic is not clear.
     pub fn open(paths: &[PathBuf], wanted: Vec<String>, options: InputOptions) -> Result<Self, InputError> {
         let recordings = paths.iter().map(|p| open_recording(p, &options)).collect::<Result<_, _>>()?;
-        Ok(Self { recordings, options, wanted, files_read: 0, started: false, problems: Vec::new() })
+        let time = wanted.iter().any(|field| field == TIME).then(|| options.time.clone());
+        let own_name = |field: String| if field == TIME { options.time.field.clone() } else { Some(field) };
+        let fields = wanted.into_iter().filter_map(own_name).collect();
+        let take = Take { fields, columns: options.columns, time };
+        Ok(Self { recordings, take, files_read: 0, clouds: 0, started: false, problems: Vec::new() })
+    }
+
+    /// Bags of which one was recorded while the other was, in pairs.
+    pub fn overlaps(&self) -> Vec<(&Path, &Path)> {
+        let bags: Vec<_> = self.recordings.iter().filter_map(Recording::time_range).collect();
+        let later = |i: usize| bags.iter().skip(i + 1);
+        let pairs = bags.iter().enumerate().flat_map(|(i, a)| later(i).map(move |b| (a, b)));
+        pairs.filter(|((_, a), (_, b))| a.0 <= b.1 && b.0 <= a.1).map(|((a, _), (b, _))| (*a, *b)).collect()
     }
 
     /// Frames still to come, where that is known: files, and messages of whole bags.
@@ -123,35 +165,67 @@ impl Inputs {
         &self.problems
     }
 
-    fn next_of_bag(reader: &mut BagReader, path: &Path, topic: &str, wanted: &[String]) -> Option<Event> {
+    fn next_of_bag(reader: &mut BagReader, path: &Path, topic: &str, take: &Take) -> Option<Event> {
         let message = reader.next()?;
         if *message.topic != *topic {
             return Some(Event::Motion(message));
         }
         let source = format!("{}:{topic}", path.display());
-        let wanted: Vec<&str> = wanted.iter().map(String::as_str).collect();
-        let decoded = PointCloud2Ref::view(&message.data)
-            .map_err(|e| e.to_string())
-            .and_then(|m| decode_cloud(&m, &wanted).map_err(|e| e.to_string()));
-        let frame = decoded
-            .map(|(cloud, report)| OpenFrame { source, cloud, dropped: report.dropped, message: Some(message), in_sequence: true })
-            .map_err(|e| format!("{topic}: {e}"));
+        let frame = match take.of_message(&message) {
+            Ok((cloud, dropped, own_lags)) => Ok(OpenFrame { source, cloud, dropped, message: Some(message), in_sequence: true, own_lags }),
+            Err(reason) => Err(UnusableFrame { source_name: source, reason }),
+        };
         Some(Event::Frame(Box::new(frame)))
     }
 
-    fn next_of_files(files: &mut VecDeque<PathBuf>, read_before: &mut usize, columns: Option<&[String]>) -> Option<Event> {
+    fn next_of_files(files: &mut VecDeque<PathBuf>, read_before: &mut usize, take: &Take) -> Option<Event> {
         let path = files.pop_front()?;
         let at = *read_before;
         *read_before += 1;
-        let read = || -> Result<OpenFrame, String> {
-            let bytes = std::fs::read(&path).map_err(|e| format!("{}: {e}", path.display()))?;
-            let parsed = parse_cloud(&path, &bytes, columns).map_err(|e| e.to_string())?;
-            let mut cloud = parsed.cloud;
-            cloud.stamp = stamp_from_name(&path).unwrap_or_else(|| Stamp::from_secs_f64(at as f64 * FILE_PERIOD_S));
-            let source = path.display().to_string();
-            Ok(OpenFrame { source, cloud, dropped: parsed.dropped_non_finite, message: None, in_sequence: false })
+        let stamp = stamp_from_name(&path).unwrap_or_else(|| Stamp::from_secs_f64(at as f64 * FILE_PERIOD_S));
+        let source = path.display().to_string();
+        let frame = match take.of_file(&path, stamp) {
+            Ok((cloud, dropped, own_lags)) => Ok(OpenFrame { source, cloud, dropped, message: None, in_sequence: false, own_lags }),
+            Err(reason) => Err(UnusableFrame { source_name: source, reason }),
         };
-        Some(Event::Frame(Box::new(read())))
+        Some(Event::Frame(Box::new(frame)))
+    }
+}
+
+/// A cloud, the points of it that were dropped, and the range of its points' own lags.
+type Taken = (PointCloud, usize, Option<[f32; 2]>);
+
+impl Take {
+    fn of_message(&self, message: &RawMessage) -> Result<Taken, String> {
+        let view = PointCloud2Ref::view(&message.data).map_err(|e| e.to_string())?;
+        let fields: Vec<&str> = self.fields.iter().map(String::as_str).collect();
+        let (mut cloud, report) = decode_cloud(&view, &fields).map_err(|e| e.to_string())?;
+        let Some(time) = &self.time else { return Ok((cloud, report.dropped, None)) };
+        let exact = time.field.as_ref().map(|field| decode_field(&view, field)).transpose().map_err(|e| e.to_string())?.flatten();
+        let own_lags = time.apply(&mut cloud, exact.as_deref(), &report.present).map_err(|e| e.to_string())?;
+        Ok((cloud, report.dropped, own_lags))
+    }
+
+    fn of_file(&self, path: &Path, stamp: Stamp) -> Result<Taken, String> {
+        let bytes = std::fs::read(path).map_err(|e| e.to_string())?;
+        let parsed = parse_cloud(path, &bytes, self.columns.as_deref()).map_err(|e| match e {
+            CloudFileError::Format { source, .. } => source.to_string(),
+            other => other.to_string(),
+        })?;
+        let mut cloud = PointCloud { stamp, ..parsed.cloud };
+        let present = cloud.fields.clone();
+        let own_lags = self.time.as_ref().map(|time| time.apply(&mut cloud, None, &present)).transpose().map_err(|e| e.to_string())?;
+        Ok((cloud, parsed.dropped_non_finite, own_lags.flatten()))
+    }
+}
+
+impl Recording {
+    /// When a bag was recorded.
+    fn time_range(&self) -> Option<(&Path, (Stamp, Stamp))> {
+        match self {
+            Recording::Bag { path, reader, .. } => Some((path, reader.time_range()?)),
+            Recording::Files { .. } => None,
+        }
     }
 }
 
@@ -172,14 +246,18 @@ impl Iterator for Inputs {
             let event = match recording {
                 Recording::Bag { reader, path, topic, latched } => match latched.pop_front() {
                     Some(message) => Some(Event::Motion(message)),
-                    None => Self::next_of_bag(reader, path, topic, &self.wanted),
+                    None => Self::next_of_bag(reader, path, topic, &self.take),
                 },
-                Recording::Files { files, .. } => Self::next_of_files(files, &mut self.files_read, self.options.columns.as_deref()),
+                Recording::Files { files, .. } => Self::next_of_files(files, &mut self.files_read, &self.take),
             };
             if event.is_some() {
+                self.clouds += usize::from(matches!(event, Some(Event::Frame(_))));
                 return event;
             }
-            if let Some(Recording::Bag { reader, .. }) = self.recordings.pop_front() {
+            if let Some(Recording::Bag { reader, path, topic, .. }) = self.recordings.pop_front() {
+                if std::mem::take(&mut self.clouds) == 0 {
+                    self.problems.push(no_clouds(&reader, &path, &topic));
+                }
                 let report = reader.report();
                 self.problems.extend(report.problems().iter().map(ToString::to_string));
                 if report.more() > 0 {
@@ -189,6 +267,16 @@ impl Iterator for Inputs {
             self.started = false;
         }
     }
+}
+
+/// A bag whose topic is there and gave nothing, in words for the user.
+fn no_clouds(reader: &BagReader, path: &Path, topic: &str) -> String {
+    let count = reader.topics().iter().find(|t| *t.name == *topic).map_or(0, |t| t.count);
+    let lasts = reader.time_range().map_or(0.0, |(first, last)| last.seconds_since(first));
+    format!(
+        "{}: no cloud of {topic} was read; the bag lasts {lasts:.1} s and counts {count} of them in all (see --from, --until, --topic)",
+        path.display()
+    )
 }
 
 fn open_recording(path: &Path, options: &InputOptions) -> Result<Recording, InputError> {
@@ -227,6 +315,7 @@ fn open_bag(path: &Path, mut reader: BagReader, options: &InputOptions) -> Resul
         (None, [only]) => only.clone(),
         (None, []) => {
             let topics = all.iter().map(|t| format!("{} ({})", t.name, t.type_name)).collect::<Vec<_>>().join(", ");
+            let topics = if topics.is_empty() { "none, the bag is empty".into() } else { topics };
             return Err(InputError::NoCloudTopic { path, topics });
         }
         (None, _) => return Err(InputError::SeveralCloudTopics { path, topics: clouds.join(", ") }),

@@ -1,7 +1,7 @@
 //! Public data sets as labelled recordings, as evaluation wants them.
 
 use super::evaluator::{LabelledCloud, LabelledEvent, Labels};
-use super::input::OpenFrame;
+use super::input::{OpenFrame, UnusableFrame};
 use super::simulated::{BASE, mounted_at};
 use crate::dataset::{Dataset, DatasetError, LabelledFrame, LabelledObject};
 use crate::eval::TruthBox;
@@ -43,7 +43,7 @@ impl LabelledDataset {
         }
         let boxes = frame.objects.iter().filter_map(|object| self.truth(object)).collect();
         let labels = Some(Labels { frame_id: frame.cloud.frame_id.clone(), boxes });
-        let input = OpenFrame { source, cloud: frame.cloud, dropped: 0, message: None, in_sequence: false };
+        let input = OpenFrame { source, cloud: frame.cloud, dropped: 0, message: None, in_sequence: false, own_lags: None };
         self.queue.push_back(LabelledEvent::Cloud(Box::new(LabelledCloud { input, labels })));
         Ok(())
     }
@@ -71,7 +71,8 @@ impl Iterator for LabelledDataset {
             let index = self.next;
             self.next += 1;
             if let Err(error) = self.enqueue(index) {
-                self.queue.push_back(LabelledEvent::Failed(error.to_string()));
+                let source_name = self.dataset.recording(index).to_owned();
+                self.queue.push_back(LabelledEvent::Failed(UnusableFrame { source_name, reason: error.to_string() }));
             }
         }
         self.queue.pop_front()

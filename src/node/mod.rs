@@ -15,13 +15,14 @@ pub mod simulated;
 pub mod sinks;
 mod summary;
 mod truth;
+mod waiting;
 
 pub use evaluator::{EvalOutcome, Evaluator, LabelledCloud, LabelledEvent, Labels};
-pub use input::{Event, InputError, InputOptions, Inputs, OpenFrame};
+pub use input::{Event, InputError, InputOptions, Inputs, OpenFrame, UnusableFrame};
 pub use labelled_bag::{LabelledBags, LabelledBagsError};
 pub use labelled_dataset::LabelledDataset;
-pub use motion::{MotionSource, MotionTracker};
+pub use motion::{MotionLimits, MotionSource, MotionTracker};
 pub use perception::{Frame, FrameError, Perception};
 pub use replay::{FrameRecord, FrameSink, ReplayError, replay};
-pub use summary::{Stage, StageStatistics, Summary};
+pub use summary::{Skipped, Stage, StageStatistics, Summary};
 pub use truth::{BagTruth, TruthError, TruthOptions};

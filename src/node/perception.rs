@@ -69,6 +69,12 @@ impl Perception {
         }
     }
 
+    /// How long before a cloud's time the poses end that merging its sweeps needs, seconds; `None` if it needs no more of them.
+    pub fn missing_motion_s(&self, frame: &OpenFrame) -> Option<f64> {
+        let merges = frame.in_sequence && self.detector.config().points.sweeps.count > 1;
+        merges.then(|| self.motion.missing_s(&frame.cloud.frame_id, frame.cloud.stamp))?
+    }
+
     /// A cloud. `inspect` sees the network's raw outputs.
     ///
     /// # Errors

@@ -1,13 +1,14 @@
 //! The detector node without a network: inputs are read as fast as they can be worked on, in order, none dropped.
 
-use super::input::{Event, Inputs, OpenFrame};
-use super::motion::MotionSource;
+use super::input::{Event, Inputs, OpenFrame, UnusableFrame};
+use super::motion::{MotionSource, is_gap};
 use super::perception::{Frame, Perception};
 use super::summary::{Stage, Summary};
+use super::waiting::{Arrived, Released, Waiting, in_vain_note};
 use crate::detect::HeadMaps;
 use crate::ros::bag::RawMessage;
-use crate::sensor::{LeftOut, Reset};
-use std::time::Instant;
+use crate::sensor::{LeftOut, Reset, Stamp};
+use std::time::{Duration, Instant};
 
 /// A frame with its boxes, on its way out.
 pub struct FrameRecord<'a> {
@@ -47,7 +48,8 @@ pub enum ReplayError {
 
 /// Runs until the inputs end, `max_frames` are done, or `go_on` says no after a frame.
 ///
-/// A frame that fails is skipped and counted. Returns what was done.
+/// A frame that fails is skipped and counted. A cloud whose sweeps need a pose that has not come waits for it (as
+/// told in `waiting.rs`), and so does all behind it. Returns what was done.
 ///
 /// # Errors
 /// A sink that fails.
@@ -58,43 +60,88 @@ pub fn replay(
     max_frames: usize,
     go_on: &mut dyn FnMut(&Summary) -> bool,
 ) -> Result<Summary, ReplayError> {
-    let mut summary = Summary::default();
     let wants_maps = sinks.iter().any(|s| s.wants_maps());
-    while summary.frames < max_frames {
+    let mut run =
+        Run { perception, sinks, max_frames, go_on, wants_maps, summary: Summary::default(), waiting: Waiting::default(), ended: false };
+    while !run.is_done() {
         let start = Instant::now();
-        let Some(event) = inputs.next() else { break };
+        let event = inputs.next();
         let read = start.elapsed();
         match event {
-            Event::Start { source } => {
+            None => {
+                run.release(None)?;
+                break;
+            }
+            Some(Event::Start { source }) => {
+                run.release(None)?;
                 tracing::info!(%source, "recording starts");
-                perception.reset();
+                run.perception.reset();
             }
-            Event::Motion(message) => {
-                perception.on_motion(&message);
-                write(sinks, summary.frames, |s| s.on_motion(&message))?;
+            Some(Event::Motion(message)) => {
+                let now = message.stamp;
+                run.perception.on_motion(&message);
+                run.waiting.push(now, Arrived::Motion(message));
+                run.release(Some(now))?;
             }
-            Event::Frame(opened) => {
-                match *opened {
-                    Err(reason) => {
-                        tracing::warn!(%reason, "frame skipped");
-                        summary.skip(reason);
-                    }
-                    Ok(input) => {
-                        summary.add_time(Stage::Read, read);
-                        process(&input, perception, sinks, wants_maps, &mut summary)?;
-                    }
+            Some(Event::Frame(opened)) => match *opened {
+                Err(UnusableFrame { source_name, reason }) => {
+                    skip(&mut run.summary, &source_name, &reason);
+                    run.ended = !(run.go_on)(&run.summary);
                 }
-                if !go_on(&summary) {
-                    break;
+                Ok(input) => {
+                    let now = input.arrived();
+                    run.waiting.push(now, Arrived::Cloud((input, read)));
+                    run.release(Some(now))?;
                 }
-            }
+            },
         }
     }
+    let mut summary = run.summary;
     let bad = perception.motion().bad_messages();
     if bad > 0 {
         summary.notes.insert("transform or odometry messages that could not be used".into(), bad);
     }
     Ok(summary)
+}
+
+/// A replay on its way.
+struct Run<'a, 's> {
+    perception: &'a mut Perception,
+    sinks: &'a mut [&'s mut dyn FrameSink],
+    max_frames: usize,
+    go_on: &'a mut dyn FnMut(&Summary) -> bool,
+    wants_maps: bool,
+    summary: Summary,
+    /// Clouds, and what it took to read them.
+    waiting: Waiting<(OpenFrame, Duration)>,
+    /// `go_on` has said no.
+    ended: bool,
+}
+
+impl Run<'_, '_> {
+    fn is_done(&self) -> bool {
+        self.ended || self.summary.frames >= self.max_frames
+    }
+
+    /// Works on what has no more reason to wait at the recording's time `now`; `None`: the recording has ended.
+    fn release(&mut self, now: Option<Stamp>) -> Result<(), ReplayError> {
+        while !self.is_done()
+            && let Some(Released { what, in_vain }) = self.waiting.next(now, |(input, _)| self.perception.missing_motion_s(input))
+        {
+            match what {
+                Arrived::Motion(message) => write(self.sinks, self.summary.frames, |s| s.on_motion(&message))?,
+                Arrived::Cloud((input, read)) => {
+                    if in_vain {
+                        self.summary.note(in_vain_note());
+                    }
+                    self.summary.add_time(Stage::Read, read);
+                    process(&input, self.perception, self.sinks, self.wants_maps, &mut self.summary)?;
+                    self.ended = !(self.go_on)(&self.summary);
+                }
+            }
+        }
+        Ok(())
+    }
 }
 
 fn process(
@@ -113,8 +160,7 @@ fn process(
     let frame = match perception.on_cloud(input, &mut keep) {
         Ok(frame) => frame,
         Err(reason) => {
-            tracing::warn!(source = %input.source, %reason, "frame skipped");
-            summary.skip(reason.to_string());
+            skip(summary, &input.source, &reason.to_string());
             return Ok(());
         }
     };
@@ -145,7 +191,19 @@ pub(super) fn count(input: &OpenFrame, frame: &Frame, perception: &Perception, s
     for detection in &frame.detections.boxes {
         *summary.boxes_by_class.entry(classes[detection.label].clone()).or_default() += 1;
     }
+    if let Some(own_lags) = input.own_lags {
+        summary.check_lags(own_lags, perception.detector().config().points.time.usual_lags());
+    }
     note(input, frame, perception, summary);
+}
+
+/// Says why the first time; the closing lines count the others.
+pub(super) fn skip(summary: &mut Summary, source: &str, reason: &str) {
+    if summary.skip(source, reason) {
+        tracing::warn!(source, reason, "frame skipped");
+    } else {
+        tracing::debug!(source, reason, "frame skipped");
+    }
 }
 
 /// Everything that made this frame less than it could have been.
@@ -162,6 +220,12 @@ fn note(input: &OpenFrame, frame: &Frame, perception: &Perception, summary: &mut
         summary.note(format!("single cloud instead of {} sweeps: files carry no ego motion", sweeps.wanted));
     } else if let Some(reason) = sweeps.left_out.first() {
         match reason {
+            LeftOut::NoMotion { reason, .. } if is_gap(reason) => {
+                let limit_s = perception.motion().limits().max_gap_s;
+                summary.note(format!(
+                    "sweeps left out: transforms or odometry pause for more than {limit_s} s (--max-pose-gap) around their time"
+                ));
+            }
             LeftOut::NoMotion { .. } => summary.note("sweeps left out: the motion since them is not known"),
             LeftOut::NoField { field, .. } => summary.note(format!("sweeps left out: they have no field `{field}`")),
         }

@@ -137,12 +137,12 @@ fn choose_topic(path: &Path, bag: &BagReader, wanted: Option<&str>) -> Result<St
     }
 }
 
+/// A frame, and where an object was in it.
+type Seen = (usize, [f64; 3]);
+
 /// Labelled frames in the order of the bag.
 #[derive(Default)]
 struct Frames(Vec<LabelledFrame>);
-
-/// Where a track was: the number of the frame, and the position there.
-type Positions = Vec<(usize, [f64; 3])>;
 
 struct LabelledFrame {
     stamp: Stamp,
@@ -185,7 +185,8 @@ impl Frames {
 
     /// Of each object of each frame, in the axes of the frame.
     fn velocities(&self) -> Vec<Vec<[f32; 2]>> {
-        let mut tracks: HashMap<(usize, &str), Positions> = HashMap::new();
+        // Where each track was, frame by frame.
+        let mut tracks: HashMap<(usize, &str), Vec<Seen>> = HashMap::new();
         for (i, frame) in self.0.iter().enumerate() {
             for object in frame.objects.iter().filter(|o| !o.track.is_empty()) {
                 let at = frame.still_from_frame.apply(object.bbox.center.map(f64::from));

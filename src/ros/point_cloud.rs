@@ -46,16 +46,32 @@ pub fn decode_cloud(msg: &PointCloud2Ref, wanted: &[&str]) -> Result<(PointCloud
 
     let mut values = Vec::with_capacity(layout.points() * columns.len());
     let all_float32 = columns.iter().all(|c| c.datatype == PointField::FLOAT32);
-    let points = layout.rows(msg.data).flat_map(|row| row.chunks_exact(layout.point_step));
+    let points = layout.points_in(msg.data);
     report.dropped = match (all_float32, msg.is_bigendian) {
         (true, false) => gather(points, &columns, &mut values, |bytes, _| f32::from_le_bytes(first(bytes))),
-        (_, false) => gather(points, &columns, &mut values, number_from_le),
-        (_, true) => gather(points, &columns, &mut values, number_from_be),
+        (_, false) => gather(points, &columns, &mut values, |bytes, datatype| number_from_le(bytes, datatype) as f32),
+        (_, true) => gather(points, &columns, &mut values, |bytes, datatype| number_from_be(bytes, datatype) as f32),
     };
 
     let data = Array2::from_shape_vec((values.len() / columns.len(), columns.len()), values).expect("whole rows were gathered");
     let fields = columns.into_iter().map(|c| c.name).collect();
     Ok((PointCloud { stamp: msg.header.stamp, frame_id: msg.header.frame_id.clone(), fields, data }, report))
+}
+
+/// One field at full precision, a number for each point of [`decode_cloud`]'s cloud; `None` if the message has no such field.
+pub fn decode_field(msg: &PointCloud2Ref, field: &str) -> Result<Option<Vec<f64>>, CloudError> {
+    let layout = Layout::of(msg)?;
+    if layout.points() == 0 {
+        return Ok(Some(Vec::new()));
+    }
+    let mut report = CloudReport::default();
+    let coordinates = find_columns(msg, &[], &mut report)?;
+    let Some(column) = msg.fields.iter().find(|f| f.name == field).map(|f| Column::of(f, msg.point_step)).transpose()? else {
+        return Ok(None);
+    };
+    let number = if msg.is_bigendian { number_from_be } else { number_from_le };
+    let is_kept = |point: &&[u8]| coordinates.iter().all(|c| (number(c.of_point(point), c.datatype) as f32).is_finite());
+    Ok(Some(layout.points_in(msg.data).filter(is_kept).map(|point| number(column.of_point(point), column.datatype)).collect()))
 }
 
 /// An unorganised cloud of little-endian float32 fields, tightly packed.
@@ -123,9 +139,11 @@ impl Layout {
         self.height * (self.row_bytes / self.point_step)
     }
 
-    fn rows<'a>(&self, data: &'a [u8]) -> impl Iterator<Item = &'a [u8]> + use<'a> {
-        let row_bytes = self.row_bytes;
-        data.chunks(self.row_step).take(self.height).map(move |row| &row[..row_bytes.min(row.len())])
+    /// The bytes of each point.
+    fn points_in<'a>(&self, data: &'a [u8]) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        let Self { height, row_step, row_bytes, point_step } = *self;
+        let rows = data.chunks(row_step).take(height).map(move |row| &row[..row_bytes.min(row.len())]);
+        rows.flat_map(move |row| row.chunks_exact(point_step))
     }
 }
 
@@ -187,6 +205,10 @@ impl Column {
         }
         Ok(Self { name, offset: field.offset as usize, size: size as usize, datatype: field.datatype })
     }
+
+    fn of_point<'p>(&self, point: &'p [u8]) -> &'p [u8] {
+        &point[self.offset..self.offset + self.size]
+    }
 }
 
 /// Appends a row of values for each point with finite coordinates; returns how many points were dropped.
@@ -200,7 +222,7 @@ fn gather<'a>(
     let mut dropped = 0;
     for point in points {
         let start = values.len();
-        values.extend(columns.iter().map(|c| number(&point[c.offset..c.offset + c.size], c.datatype)));
+        values.extend(columns.iter().map(|c| number(c.of_point(point), c.datatype)));
         if !values[start..start + COORDINATES.len()].iter().all(|v| v.is_finite()) {
             values.truncate(start);
             dropped += 1;
@@ -216,16 +238,17 @@ fn first<const N: usize>(bytes: &[u8]) -> [u8; N] {
 
 macro_rules! number_of_datatype {
     ($name:ident, $from:ident) => {
-        fn $name(bytes: &[u8], datatype: u8) -> f32 {
+        /// Exact: a double holds every number that a field can.
+        fn $name(bytes: &[u8], datatype: u8) -> f64 {
             match datatype {
                 PointField::INT8 => i8::$from(first(bytes)).into(),
                 PointField::UINT8 => u8::$from(first(bytes)).into(),
                 PointField::INT16 => i16::$from(first(bytes)).into(),
                 PointField::UINT16 => u16::$from(first(bytes)).into(),
-                PointField::INT32 => i32::$from(first(bytes)) as f32,
-                PointField::UINT32 => u32::$from(first(bytes)) as f32,
-                PointField::FLOAT32 => f32::$from(first(bytes)),
-                _ => f64::$from(first(bytes)) as f32,
+                PointField::INT32 => i32::$from(first(bytes)).into(),
+                PointField::UINT32 => u32::$from(first(bytes)).into(),
+                PointField::FLOAT32 => f32::$from(first(bytes)).into(),
+                _ => f64::$from(first(bytes)),
             }
         }
     };

@@ -1,6 +1,6 @@
 //! The matrix that a network is fed with: chosen columns of a cloud, intensity transformed.
 
-use super::{PointCloud, SweepsConfig};
+use super::{PointCloud, PointTime, SweepsConfig};
 use ndarray::{Array2, ArrayView1};
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +13,9 @@ pub struct PointsConfig {
     pub features: Vec<String>,
     #[serde(default)]
     pub intensity: IntensityTransform,
+    /// The points' own times, which the lag of their sweep is added to.
+    #[serde(default)]
+    pub time: PointTime,
     #[serde(default)]
     pub sweeps: SweepsConfig,
 }
@@ -126,7 +129,12 @@ mod tests {
     }
 
     fn config(features: &[&str], intensity: IntensityTransform) -> PointsConfig {
-        PointsConfig { features: features.iter().map(|f| f.to_string()).collect(), intensity, sweeps: SweepsConfig::default() }
+        PointsConfig {
+            features: features.iter().map(|f| f.to_string()).collect(),
+            intensity,
+            time: PointTime::default(),
+            sweeps: SweepsConfig::default(),
+        }
     }
 
     #[test]

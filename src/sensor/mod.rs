@@ -3,6 +3,7 @@
 mod cloud;
 mod features;
 pub mod files;
+mod point_time;
 mod sweeps;
 mod track;
 mod transforms;
@@ -10,6 +11,7 @@ mod transforms;
 pub use cloud::{PointCloud, Stamp};
 pub use features::{FeatureError, IntensityTransform, PointsConfig, assemble};
 pub use files::{CloudFileError, list_cloud_files, read_cloud};
+pub use point_time::{PointTime, PointTimeError, TIME, TimeReference, TimeUnit};
 pub use sweeps::{EgoMotion, FixedFrame, LeftOut, MotionError, NoMotion, OdometryMotion, Reset, SweepBuffer, SweepReport, SweepsConfig};
-pub use track::{PoseTrack, TrackError};
+pub use track::{MAX_GAP_S, PoseTrack, TrackError};
 pub use transforms::{TransformBuffer, TransformError};

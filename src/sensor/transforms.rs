@@ -12,8 +12,8 @@ use std::collections::HashMap;
 pub struct TransformBuffer {
     /// By child frame: a frame has one parent.
     links: HashMap<String, Link>,
-    history_s: f64,
-    extrapolation_s: f64,
+    /// What the track of a new moving link starts as.
+    empty: PoseTrack,
 }
 
 #[derive(Clone, Debug)]
@@ -46,7 +46,12 @@ pub enum TransformError {
 impl TransformBuffer {
     /// Keeps `history_s` seconds of each moving link, and answers up to `extrapolation_s` seconds outside of them.
     pub fn new(history_s: f64, extrapolation_s: f64) -> Self {
-        Self { links: HashMap::new(), history_s, extrapolation_s }
+        Self::of_tracks(PoseTrack::new(history_s, extrapolation_s))
+    }
+
+    /// Each moving link is kept in a track with the limits of `empty`.
+    pub fn of_tracks(empty: PoseTrack) -> Self {
+        Self { links: HashMap::new(), empty }
     }
 
     /// Sets a link that never moves (`/tf_static`).
@@ -70,7 +75,7 @@ impl TransformBuffer {
         if let Some(link) = self.links.get(child) {
             tracing::warn!(child, old_parent = link.parent, parent, "frame has a new parent or is no longer static");
         }
-        let mut track = PoseTrack::new(self.history_s, self.extrapolation_s);
+        let mut track = self.empty.clone();
         track.push(stamp, parent_from_child);
         self.links.insert(child.into(), Link { parent: parent.into(), motion: Motion::Moving(track) });
         Ok(())
@@ -78,25 +83,21 @@ impl TransformBuffer {
 
     /// `target_from_source` at a time.
     pub fn lookup(&self, target: &str, source: &str, stamp: Stamp) -> Result<Pose, TransformError> {
-        let (target, source) = (bare(target), bare(source));
-        if target == source {
-            return Ok(Pose::identity());
-        }
-        let above_target = self.ancestry(target)?;
-        let above_source = self.ancestry(source)?;
-        let common = above_source.iter().position(|frame| above_target.contains(frame)).ok_or_else(|| {
-            let root = |frames: &[&str]| frames.last().copied().unwrap_or_default().to_owned();
-            TransformError::Unconnected {
-                target: target.into(),
-                target_root: root(&above_target),
-                source_frame: source.into(),
-                source_root: root(&above_source),
-            }
-        })?;
-        let common_from_source = self.climb(&above_source[..common], stamp)?;
-        let below_common: Vec<&str> = above_target.into_iter().take_while(|frame| *frame != above_source[common]).collect();
-        let common_from_target = self.climb(&below_common, stamp)?;
+        let (below_target, below_source) = self.path(bare(target), bare(source))?;
+        let common_from_source = self.climb(&below_source, stamp)?;
+        let common_from_target = self.climb(&below_target, stamp)?;
         Ok(common_from_target.inverse().compose(&common_from_source))
+    }
+
+    /// Up to when the moving links between two frames are known: the newest stamp that all of them have reached. `None` if
+    /// none of them moves.
+    pub fn known_until(&self, target: &str, source: &str) -> Result<Option<Stamp>, TransformError> {
+        let (below_target, below_source) = self.path(bare(target), bare(source))?;
+        let newest = |child: &&str| match &self.links.get(*child)?.motion {
+            Motion::Fixed(_) => None,
+            Motion::Moving(track) => track.newest(),
+        };
+        Ok(below_target.iter().chain(&below_source).filter_map(newest).min())
     }
 
     /// From `source` at one time to `target` at another, through a frame that stands still meanwhile, such as `odom` or `map`.
@@ -109,6 +110,28 @@ impl TransformBuffer {
         let target_from_fixed = self.lookup(target, fixed, target_stamp)?;
         let fixed_from_source = self.lookup(fixed, source, source_stamp)?;
         Ok(target_from_fixed.compose(&fixed_from_source))
+    }
+
+    /// The frames on the way from `target` and from `source` up to, and without, their nearest common ancestor.
+    fn path<'b>(&'b self, target: &'b str, source: &'b str) -> Result<(Vec<&'b str>, Vec<&'b str>), TransformError> {
+        if target == source {
+            return Ok((Vec::new(), Vec::new()));
+        }
+        let mut above_target = self.ancestry(target)?;
+        let mut above_source = self.ancestry(source)?;
+        let common = above_source.iter().position(|frame| above_target.contains(frame)).ok_or_else(|| {
+            let root = |frames: &[&str]| frames.last().copied().unwrap_or_default().to_owned();
+            TransformError::Unconnected {
+                target: target.into(),
+                target_root: root(&above_target),
+                source_frame: source.into(),
+                source_root: root(&above_source),
+            }
+        })?;
+        let ancestor = above_source[common];
+        above_source.truncate(common);
+        above_target.truncate(above_target.iter().position(|frame| *frame == ancestor).unwrap_or_default());
+        Ok((above_target, above_source))
     }
 
     /// The frame, its parent, and so on up to the root.
@@ -201,6 +224,16 @@ mod tests {
         let expected = Pose::from_yaw([2.0, 0.0, 1.5], -0.2).inverse().compose(&Pose::from_yaw([1.0, 0.0, 1.8], 0.5));
         assert!(close(camera_from_lidar.apply([5.0, 6.0, 7.0]), expected.apply([5.0, 6.0, 7.0])));
         assert_eq!(buffer.lookup("nowhere", "/nowhere", seconds(0.0)), Ok(Pose::identity()));
+    }
+
+    #[test]
+    fn known_until_the_slowest_moving_link_of_the_way() {
+        let mut buffer = robot();
+        assert_eq!(buffer.known_until("map", "/lidar"), Ok(Some(seconds(2.0))));
+        assert_eq!(buffer.known_until("camera", "lidar"), Ok(None));
+        buffer.insert("world", "map", seconds(1.5), Pose::identity()).unwrap();
+        assert_eq!(buffer.known_until("lidar", "world"), Ok(Some(seconds(1.5))));
+        assert!(buffer.known_until("lidar", "nowhere").is_err());
     }
 
     #[test]

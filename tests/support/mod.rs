@@ -74,3 +74,11 @@ pub fn scene(frame: usize) -> PointCloud {
     let data = Array2::from_shape_vec((rows.len(), 4), rows.concat()).expect("four values a row");
     PointCloud { stamp: Stamp(START.0 + PERIOD * frame as i64), frame_id: "velodyne".into(), fields, data }
 }
+
+/// `signal` is a name as `kill` takes it, such as TERM.
+#[cfg(unix)]
+#[allow(dead_code)] // for the tests that stop something
+pub fn send_signal(child: &std::process::Child, signal: &str) {
+    let sent = std::process::Command::new("kill").args([&format!("-{signal}"), &child.id().to_string()]).status().expect("kill runs");
+    assert!(sent.success());
+}

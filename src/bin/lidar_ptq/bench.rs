@@ -6,7 +6,7 @@ use lidar_ptq::detect::{Detector, FloatNetwork, HeadMaps, LayerTime, Model, Netw
 use lidar_ptq::engine::Isa;
 use lidar_ptq::engine::int8::measured_peak;
 use lidar_ptq::eval::table::Table;
-use lidar_ptq::node::{Inputs, MotionTracker, Perception, Stage, Summary, replay};
+use lidar_ptq::node::{Inputs, Perception, Stage, Summary, replay};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -81,15 +81,15 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
 
     let log = Arc::new(Mutex::new(Vec::new()));
     let mut config = model.config().clone();
-    args.clouds.change(&mut config);
+    args.clouds.change(&mut config)?;
     config.validate().context("these options do not fit the model")?;
-    let wanted_fields = wanted_fields(&config);
+    let (wanted_fields, time) = (wanted_fields(&config), config.points.time.clone());
     let detector = Detector::new(config, Box::new(Logged { network: engine, frames: log.clone() }))?;
-    let mut perception = Perception::new(detector, MotionTracker::new(args.clouds.fixed_frame.clone()));
+    let mut perception = Perception::new(detector, args.clouds.motion());
     let mut summary = Summary::default();
     let mut warm = false;
     while summary.frames < args.frames {
-        let mut inputs = Inputs::open(&args.input, wanted_fields.clone(), args.clouds.options())?;
+        let mut inputs = Inputs::open(&args.input, wanted_fields.clone(), args.clouds.options(&time))?;
         let wanted = if warm { args.frames - summary.frames } else { WARM_UP };
         let part = replay(&mut inputs, &mut perception, &mut [], wanted, &mut |_| true)?;
         if part.frames == 0 {

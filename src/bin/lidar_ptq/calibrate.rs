@@ -6,7 +6,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use lidar_ptq::detect::{Detector, HeadMaps, Model, Network, NetworkError, PillarInput};
 use lidar_ptq::eval::table::Table;
 use lidar_ptq::graph::{Precision, Quantization};
-use lidar_ptq::node::{Event, Inputs, MotionTracker, Perception};
+use lidar_ptq::node::{Event, Inputs, Perception};
 use lidar_ptq::quant::{Calibrator, METHODS, Method, Policy};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -85,12 +85,12 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let calibrator = Arc::new(Mutex::new(Some(Calibrator::new(model.graph(), model.params(), method, &policy)?)));
 
     let mut config = model.config().clone();
-    args.clouds.change(&mut config);
+    args.clouds.change(&mut config)?;
     config.validate().context("these options do not fit the model")?;
     let paths: Vec<PathBuf> = args.bag.iter().chain(&args.input).cloned().collect();
-    let inputs = Inputs::open(&paths, wanted_fields(&config), args.clouds.options())?;
+    let inputs = Inputs::open(&paths, wanted_fields(&config), args.clouds.options(&config.points.time))?;
     let detector = Detector::new(config, Box::new(Watched(calibrator.clone())))?;
-    let perception = Perception::new(detector, MotionTracker::new(args.clouds.fixed_frame.clone()));
+    let perception = Perception::new(detector, args.clouds.motion());
     let skipped = observe(inputs, perception, args.frames);
 
     let calibrator = calibrator.lock().unwrap_or_else(PoisonError::into_inner).take().context("calibration ran once")?;
@@ -126,7 +126,7 @@ fn observe(mut inputs: Inputs, mut perception: Perception, wanted: usize) -> BTr
             Event::Frame(frame) => {
                 met += 1;
                 let reason = match *frame {
-                    Err(reason) => reason,
+                    Err(unusable) => unusable.reason,
                     // The last of each stretch: sweeps have gathered by then.
                     Ok(frame) if !met.is_multiple_of(every) => {
                         perception.pass_over(&frame);

@@ -1,6 +1,8 @@
 //! `lidar_ptq detect`: boxes from bags and files.
 
-use crate::options::{CloudArgs, catch_interrupt, refuse_to_replace, use_threads, wanted_fields};
+use crate::interrupt::stop_flag;
+use crate::options::{CloudArgs, refuse_to_replace, use_threads, wanted_fields};
+use crate::say;
 use anyhow::{Context, bail};
 use clap::Args as ClapArgs;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -8,7 +10,7 @@ use lidar_ptq::detect::{Detector, DetectorConfig, Model, network};
 use lidar_ptq::engine::Isa;
 use lidar_ptq::eval::table::Table;
 use lidar_ptq::node::sinks::{BagSink, DumpSink, JsonSink, PendingFile, PictureSink};
-use lidar_ptq::node::{FrameSink, Inputs, MotionTracker, Perception, Stage, Summary, replay};
+use lidar_ptq::node::{FrameSink, Inputs, Perception, Stage, Summary, replay};
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -87,13 +89,14 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let classes = config.classes();
     let wanted = wanted_fields(&config);
     args.check_outputs()?;
-    let mut inputs = Inputs::open(&args.input, wanted, args.clouds.options())?;
+    let mut inputs = Inputs::open(&args.input, wanted, args.clouds.options(&config.points.time))?;
+    let overlaps = args.out.as_ref().map_or_else(Vec::new, |out| overlap_notes(&inputs, out));
     let expected = args.max_frames.map_or(inputs.expected_frames(), |n| inputs.expected_frames().min(n as u64));
 
     let network = network(&model, isa).map_err(anyhow::Error::from_boxed).with_context(|| args.model.display().to_string())?;
     let detector = Detector::new(config, network)?;
-    let mut perception = Perception::new(detector, MotionTracker::new(args.clouds.fixed_frame.clone()));
-    let interrupted = catch_interrupt()?;
+    let mut perception = Perception::new(detector, args.clouds.motion());
+    let interrupted = stop_flag()?;
     let mut outputs = args.outputs(&model, &classes, expected, &interrupted)?;
     tracing::info!(model = %args.model.display(), isa = %isa, load_s = started.elapsed().as_secs_f64(), "ready");
 
@@ -105,7 +108,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
             if first_box.is_none() && summary.boxes() > 0 {
                 first_box = Some(started.elapsed());
             }
-            bar.set_position((summary.frames + summary.skipped.values().sum::<usize>()) as u64);
+            bar.set_position((summary.frames + summary.frames_skipped()) as u64);
             bar.set_message(format!("{} boxes", summary.boxes()));
             !interrupted.load(Ordering::SeqCst)
         };
@@ -114,15 +117,16 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     bar.finish_and_clear();
     let written = outputs.finish()?;
 
-    eprint!("{}", report(&summary, &inputs, first_box, started.elapsed(), isa));
+    say(&report(&summary, &inputs, first_box, started.elapsed(), isa));
+    overlaps.iter().for_each(|note| say(note));
     for path in written {
-        eprintln!("wrote {}", path.display());
+        say(&format!("wrote {}\n", path.display()));
     }
     if interrupted.load(Ordering::SeqCst) {
-        eprintln!("interrupted; what was done until then is complete");
+        say("interrupted; what was done until then is complete\n");
     }
     if summary.frames == 0 {
-        let reasons = summary.skipped.keys().cloned().collect::<Vec<_>>().join("\n  ");
+        let reasons = summary.skipped_lines().chain(inputs.problems().iter().cloned()).collect::<Vec<_>>().join("\n  ");
         bail!("no frame could be used{}{reasons}", if reasons.is_empty() { "" } else { ":\n  " });
     }
     Ok(())
@@ -130,7 +134,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
 
 impl Args {
     fn change(&self, config: &mut DetectorConfig) -> anyhow::Result<()> {
-        self.clouds.change(config);
+        self.clouds.change(config)?;
         if let Some(threshold) = self.score_threshold {
             config.decode.score_threshold = threshold;
         }
@@ -297,6 +301,19 @@ fn report(summary: &Summary, inputs: &Inputs, first_box: Option<Duration>, total
         line(format!("bag: {problem}"));
     }
     text
+}
+
+/// Inputs whose times overlap come one after the other here, and mixed to whoever reads the output in its order of time.
+fn overlap_notes(inputs: &Inputs, out: &Path) -> Vec<String> {
+    let note = |(a, b): (&Path, &Path)| {
+        format!(
+            "note: {} and {} were recorded at the same time; readers of {} see their messages mixed. Run each with its own -o to tell them apart\n",
+            a.display(),
+            b.display(),
+            out.display()
+        )
+    };
+    inputs.overlaps().into_iter().map(note).collect()
 }
 
 /// Highest resident memory so far, where the system tells (Linux).

@@ -1,6 +1,7 @@
 //! `lidar_ptq eval`: how good a model's boxes are.
 
-use crate::options::{CloudArgs, catch_interrupt, refuse_to_replace, use_threads, wanted_fields};
+use crate::interrupt::stop_flag;
+use crate::options::{CloudArgs, refuse_to_replace, use_threads, wanted_fields};
 use crate::sim::Beams;
 use anyhow::{Context, bail};
 use clap::Args as ClapArgs;
@@ -13,7 +14,7 @@ use lidar_ptq::eval::kitti::KittiEvaluation;
 use lidar_ptq::eval::nuscenes::{self, Metrics, NDS_FORMULA};
 use lidar_ptq::node::simulated::SimulatedDrives;
 use lidar_ptq::node::sinks::PendingFile;
-use lidar_ptq::node::{EvalOutcome, Evaluator, LabelledBags, LabelledDataset, LabelledEvent, MotionTracker, Perception, TruthOptions};
+use lidar_ptq::node::{EvalOutcome, Evaluator, LabelledBags, LabelledDataset, LabelledEvent, Perception, TruthOptions};
 use lidar_ptq::sim::SimConfig;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
@@ -104,6 +105,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let (perception, mut wanted) = args.perception(&args.model)?;
     let config = perception.detector().config().clone();
     let classes = config.classes();
+    let time = config.points.time.clone();
     let dataset = args.dataset()?;
     // People chose the frames that they labelled.
     let mut evaluator = Evaluator::new(perception, if dataset.is_some() { 0.0 } else { args.every });
@@ -116,7 +118,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         wanted.extend(teacher_wants.into_iter().filter(|f| !wanted.contains(f)).collect::<Vec<_>>());
         evaluator = evaluator.against(teacher);
     }
-    let interrupted = catch_interrupt()?;
+    let interrupted = stop_flag()?;
     let go_on = || !interrupted.load(Ordering::SeqCst);
 
     let mut remarks = Vec::new();
@@ -138,7 +140,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         }
         (None, None) => {
             let truth = TruthOptions { topic: args.truth_topic.clone(), fixed_frame: args.clouds.fixed_frame.clone(), classes };
-            let mut bags = LabelledBags::open(&args.input, wanted, args.clouds.options(), &truth, args.against.is_none())?;
+            let mut bags = LabelledBags::open(&args.input, wanted, args.clouds.options(&time), &truth, args.against.is_none())?;
             remarks.extend(bags.remarks());
             let expected = bags.inputs().expected_frames();
             evaluate(&mut evaluator, &mut bags, expected, &go_on)?;
@@ -195,14 +197,14 @@ impl Args {
     fn perception(&self, path: &Path) -> anyhow::Result<(Perception, Vec<String>)> {
         let model = Model::load(path).with_context(|| path.display().to_string())?;
         let mut config = model.config().clone();
-        self.clouds.change(&mut config);
+        self.clouds.change(&mut config)?;
         config.decode.score_threshold = self.score_threshold;
         config.decode.class_thresholds.clear();
         config.validate().with_context(|| format!("these options do not fit the model {}", path.display()))?;
         let wanted = wanted_fields(&config);
         let network = network(&model, Isa::choose()?).map_err(anyhow::Error::from_boxed).with_context(|| path.display().to_string())?;
         let detector = Detector::new(config, network)?;
-        Ok((Perception::new(detector, MotionTracker::new(self.clouds.fixed_frame.clone())), wanted))
+        Ok((Perception::new(detector, self.clouds.motion()), wanted))
     }
 
     /// The data set, if the input is one.

@@ -6,6 +6,7 @@ mod detect;
 mod eval;
 mod import;
 mod info;
+mod interrupt;
 mod options;
 mod sim;
 mod train;
@@ -41,7 +42,7 @@ enum Command {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let level = [Level::WARN, Level::INFO, Level::DEBUG][usize::from(cli.verbose.min(2))];
-    tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).with_target(false).init();
+    tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).with_target(false).log_internal_errors(false).init();
     let done = match cli.command {
         Command::Import(args) => import::run(&args),
         Command::Calibrate(args) => calibrate::run(&args),
@@ -55,7 +56,7 @@ fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {}", describe(&error));
+            say(&format!("error: {}\n", describe(&error)));
             ExitCode::FAILURE
         }
     }
@@ -80,4 +81,9 @@ fn print(text: &str) -> anyhow::Result<()> {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error.into()),
         _ => Ok(()),
     }
+}
+
+/// Writes to stderr. A terminal that has gone is no reason to fail, or to leave unfinished what is on its way.
+fn say(text: &str) {
+    let _ = std::io::stderr().lock().write_all(text.as_bytes());
 }

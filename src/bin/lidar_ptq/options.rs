@@ -3,10 +3,10 @@
 use anyhow::{Context, bail};
 use clap::Args;
 use lidar_ptq::detect::DetectorConfig;
-use lidar_ptq::node::InputOptions;
+use lidar_ptq::node::{InputOptions, MotionLimits, MotionTracker};
+use lidar_ptq::sensor::{MAX_GAP_S, PointTime, TIME, TimeReference, TimeUnit};
+use serde::de::DeserializeOwned;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Which clouds to take, and how to understand them.
 #[derive(Args)]
@@ -20,6 +20,10 @@ pub struct CloudArgs {
     /// Frame that stands still, for merging sweeps; by default odom, map or world, whichever /tf reaches.
     #[arg(long, value_name = "FRAME", help_heading = "Input")]
     pub fixed_frame: Option<String>,
+    /// Leave sweeps out where poses of /tf or odometry lie further apart than this. A frame whose transforms come rarely, such
+    /// as map from a slow localization, may need more.
+    #[arg(long, default_value_t = MAX_GAP_S, value_name = "SECONDS", help_heading = "Input")]
+    max_pose_gap: f64,
     /// Start this many seconds into each bag.
     #[arg(long, default_value_t = 0.0, value_name = "SECONDS", help_heading = "Input")]
     from: f64,
@@ -38,14 +42,37 @@ pub struct CloudArgs {
     /// Intensity of every point, for a sensor that has none.
     #[arg(long, value_name = "VALUE", help_heading = "Input")]
     intensity_constant: Option<f32>,
+    /// Field of the cloud that holds the points' own times, where it is not `time`; `none` if they have none.
+    #[arg(long, value_name = "FIELD", help_heading = "Input")]
+    time_field: Option<String>,
+    /// Unit of the points' times: s, ms, us or ns.
+    #[arg(long, value_name = "UNIT", value_parser = named::<TimeUnit>, help_heading = "Input")]
+    time_unit: Option<TimeUnit>,
+    /// What the points' times count: before_stamp (back from the cloud's stamp, 0 and above), after_stamp (forward from it,
+    /// negative before it), scan_start (forward from the scan's first point), clock (the time itself).
+    #[arg(long, value_name = "REFERENCE", value_parser = named::<TimeReference>, help_heading = "Input")]
+    time_reference: Option<TimeReference>,
+}
+
+/// A value by its name in a configuration.
+fn named<T: DeserializeOwned>(text: &str) -> Result<T, String> {
+    serde_norway::from_str(text).map_err(|e| e.to_string())
 }
 
 impl CloudArgs {
-    pub fn options(&self) -> InputOptions {
-        InputOptions { topic: self.topic.clone(), columns: self.fields.clone(), from_s: self.from, until_s: self.until }
+    /// For a model with this configuration, which [`CloudArgs::change`] has changed.
+    pub fn options(&self, time: &PointTime) -> InputOptions {
+        InputOptions { topic: self.topic.clone(), columns: self.fields.clone(), time: time.clone(), from_s: self.from, until_s: self.until }
     }
 
-    pub fn change(&self, config: &mut DetectorConfig) {
+    pub fn motion(&self) -> MotionTracker {
+        let limits = MotionLimits { max_gap_s: self.max_pose_gap, ..MotionLimits::default() };
+        MotionTracker::with_limits(self.fixed_frame.clone(), limits)
+    }
+
+    /// # Errors
+    /// Options that the model has no use for, or that mean nothing.
+    pub fn change(&self, config: &mut DetectorConfig) -> anyhow::Result<()> {
         let intensity = &mut config.points.intensity;
         if let Some(field) = &self.intensity_field {
             intensity.field.clone_from(field);
@@ -56,9 +83,24 @@ impl CloudArgs {
         if self.intensity_constant.is_some() {
             intensity.constant = self.intensity_constant;
         }
+        let time = &mut config.points.time;
+        if let Some(field) = &self.time_field {
+            time.field = (field != "none").then(|| field.clone());
+        }
+        time.unit = self.time_unit.unwrap_or(time.unit);
+        time.reference = self.time_reference.unwrap_or(time.reference);
         if let Some(count) = self.sweeps {
             config.points.sweeps.count = count;
         }
+        let times = self.time_field.is_some() || self.time_unit.is_some() || self.time_reference.is_some();
+        if times && !config.points.features.iter().any(|f| f == TIME) {
+            let features = config.points.features.join(", ");
+            bail!("--time-field, --time-unit and --time-reference do not fit the model: it takes {features}, and no time");
+        }
+        if self.max_pose_gap.is_nan() || self.max_pose_gap <= 0.0 {
+            bail!("--max-pose-gap is {}, expected more than 0 seconds", self.max_pose_gap);
+        }
+        Ok(())
     }
 }
 
@@ -85,17 +127,4 @@ pub fn use_threads(threads: Option<usize>) -> anyhow::Result<()> {
         Some(threads) => rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().context("--threads"),
         None => Ok(()),
     }
-}
-
-/// Set at the first Ctrl-C; a second one ends the program at once.
-pub fn catch_interrupt() -> anyhow::Result<Arc<AtomicBool>> {
-    let interrupted = Arc::new(AtomicBool::new(false));
-    let flag = interrupted.clone();
-    ctrlc::set_handler(move || {
-        if flag.swap(true, Ordering::SeqCst) {
-            std::process::exit(130);
-        }
-    })
-    .context("cannot catch Ctrl-C")?;
-    Ok(interrupted)
 }

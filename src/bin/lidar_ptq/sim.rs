@@ -1,5 +1,7 @@
 //! `lidar_ptq sim`: drives through simulated towns, as bags or as labelled frames for training.
 
+use crate::interrupt::stop_flag;
+use crate::say;
 use anyhow::{Context, bail};
 use clap::{Args as ClapArgs, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -16,6 +18,7 @@ use lidar_ptq::sensor::{OdometryMotion, PointCloud, PoseTrack, Stamp, SweepBuffe
 use lidar_ptq::sim::{LidarModel, SimConfig, SimFrame, Simulation};
 use lidar_ptq::train::{ExampleFolder, LabelledBox};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 
 /// Simulate drives: a spinning lidar in street traffic, with ground truth.
 ///
@@ -98,7 +101,12 @@ fn write_drive(args: &Args, out: &Path) -> anyhow::Result<()> {
     let simulation = Simulation::new(&args.config(args.seed));
     let bar = bar(simulation.remaining(), "frames")?;
     let mut bag = BagWriter::create(out)?;
+    let interrupted = stop_flag()?;
     for (index, frame) in simulation.enumerate() {
+        if interrupted.load(Ordering::SeqCst) {
+            bag.finish()?;
+            bail!("interrupted after {index} frames; they are complete in {}", out.display());
+        }
         let stamp = simulated::stamp_of(&frame);
         if index == 0 {
             bag.write("/tf_static", stamp, &simulated::mounting(&frame))?;
@@ -114,7 +122,7 @@ fn write_drive(args: &Args, out: &Path) -> anyhow::Result<()> {
     }
     bag.finish()?;
     bar.finish_and_clear();
-    eprintln!("wrote {}", out.display());
+    say(&format!("wrote {}\n", out.display()));
     Ok(())
 }
 
@@ -149,6 +157,7 @@ fn write_examples(args: &Args, folder: &Path) -> anyhow::Result<()> {
     let classes = detector.classes();
     std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
     let bar = bar(args.drives, "drives")?;
+    let interrupted = stop_flag()?;
     for seed in args.seed..last {
         let config = args.config(seed);
         let every = (args.every * config.lidar.rate_hz()).round().max(1.0) as usize;
@@ -156,6 +165,9 @@ fn write_examples(args: &Args, folder: &Path) -> anyhow::Result<()> {
         let mut buffer = SweepBuffer::new(detector.points.sweeps.clone(), 1.0);
         let mut motion: Option<OdometryMotion> = None;
         for (index, frame) in Simulation::new(&config).enumerate() {
+            if interrupted.load(Ordering::SeqCst) {
+                bail!("interrupted in the drive of seed {seed}; the frames in {} are complete", folder.display());
+            }
             let motion = motion.get_or_insert_with(|| OdometryMotion {
                 world_from_body: PoseTrack::new(10.0, 0.0),
                 body_from_sensor: frame.base_from_lidar,
@@ -171,7 +183,7 @@ fn write_examples(args: &Args, folder: &Path) -> anyhow::Result<()> {
         bar.inc(1);
     }
     bar.finish_and_clear();
-    eprintln!("wrote {}", folder.display());
+    say(&format!("wrote {}\n", folder.display()));
     Ok(())
 }
 

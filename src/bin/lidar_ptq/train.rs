@@ -1,6 +1,7 @@
 //! `lidar_ptq train`: a detector from labelled frames.
 
-use crate::options::{catch_interrupt, use_threads};
+use crate::interrupt::stop_flag;
+use crate::options::use_threads;
 use anyhow::{Context, bail};
 use clap::Args as ClapArgs;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -28,7 +29,7 @@ use std::sync::atomic::Ordering;
 ///   train: {seed: 1, steps: 2000, batch: 4, adam: {lr: 0.002}}
 ///
 /// Beside the model stand MODEL.state (to go on from), MODEL.log.csv (losses of each step) and MODEL.loss.svg (their plot).
-/// Ctrl-C stops after the current step and keeps everything; --resume goes on from there.
+/// Ctrl-C and SIGTERM stop after the current step and keep everything; --resume goes on from there.
 #[derive(ClapArgs)]
 #[command(verbatim_doc_comment)]
 pub struct Args {
@@ -173,7 +174,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         trainer.resume(load_state(&state_path)?)?;
     }
 
-    let interrupted = catch_interrupt()?;
+    let interrupted = stop_flag()?;
 
     let bar = ProgressBar::new(run.train.steps as u64);
     bar.set_style(ProgressStyle::with_template("{bar:30} {pos}/{len} steps  {elapsed} so far, {eta} left  {msg}")?);

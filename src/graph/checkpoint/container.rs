@@ -81,7 +81,7 @@ impl<'a> ZipStorages<'a> {
         })?;
         if entry.compression() != CompressionMethod::Stored {
             return Err(CheckpointError::Archive(format!(
-                "has compressed entries (`{path}`), which torch.save never writes: unpack and save it anew"
+                "has compressed entries (`{path}`), which torch.save never writes: repack it with `unzip FILE -d NEW && cd NEW && zip -0 -r ../new.pth .`, or load and save it anew with torch"
             )));
         }
         let outside = || CheckpointError::Archive(format!("is truncated: `{path}` reaches beyond its end"));

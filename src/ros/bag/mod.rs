@@ -250,6 +250,8 @@ fn open_storage(path: &Path, name: &Path, start: &[u8], report: &mut Report) -> 
         Ok(Box::new(mcap::McapFile::open(path, name, report)?))
     } else if start.starts_with(sqlite::MAGIC) {
         Ok(Box::new(sqlite::SqliteFile::open(path, name, report)?))
+    } else if start.is_empty() {
+        Err(BagError::EmptyFile { path: name.to_owned() })
     } else {
         Err(BagError::UnknownFormat { path: name.to_owned(), start: start.to_vec() })
     }

@@ -9,6 +9,8 @@ use std::path::PathBuf;
 pub enum BagError {
     #[error("{}: {source}", path.display())]
     Io { path: PathBuf, source: io::Error },
+    #[error("{} is empty; expected a bag (MCAP, SQLite, or a zstd file of either)", path.display())]
+    EmptyFile { path: PathBuf },
     #[error("{}: neither MCAP nor SQLite nor a zstd file of either; it starts with {start:02x?}", path.display())]
     UnknownFormat { path: PathBuf, start: Vec<u8> },
     #[error("{}: no bag files (.mcap, .db3, or these with .zstd) in this folder", path.display())]

@@ -1,0 +1,32 @@
+//! Signals to stop: the work ends after its current step, with complete files.
+
+use anyhow::Context;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::flag;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+/// A flag that Ctrl-C (SIGINT), SIGTERM (a service that is stopped) and SIGHUP (a terminal that is closed) set. When it is set
+/// already, a signal ends the program at once, with the exit status 128 + its number.
+///
+/// A signal that was ignored when the program started stays ignored: that is how `nohup` lets a training outlive its
+/// terminal.
+pub fn stop_flag() -> anyhow::Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|s| !is_ignored(*s)) {
+        // In this order: the first signal must not meet its own flag.
+        flag::register_conditional_shutdown(signal, 128 + signal, stop.clone()).context("cannot catch signals")?;
+        flag::register(signal, stop.clone()).context("cannot catch signals")?;
+    }
+    Ok(stop)
+}
+
+/// Asks the system where it tells without unsafe code (Linux); elsewhere no signal counts as ignored.
+fn is_ignored(signal: i32) -> bool {
+    let mask = || {
+        let status = std::fs::read_to_string("/proc/self/status").ok()?;
+        let line = status.lines().find_map(|l| l.strip_prefix("SigIgn:"))?;
+        u64::from_str_radix(line.trim(), 16).ok()
+    };
+    mask().is_some_and(|ignored| ignored >> (signal - 1) & 1 == 1)
+}
