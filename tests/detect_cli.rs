@@ -17,7 +17,7 @@ use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
-use support::{PERIOD, START, TOPIC, save_tiny_model, scene, send_signal, tiny_config, tiny_model};
+use support::{PERIOD, START, TOPIC, mind_signals, save_tiny_model, scene, send_signal, tiny_config, tiny_model};
 
 const DETECTIONS: &str = "/lidar_ptq/output/detections";
 const MARKERS: &str = "/lidar_ptq/output/markers";
@@ -599,8 +599,10 @@ fn links_to_results_stay() {
 /// Starts a run far longer than any test waits for; returns it with its first line.
 fn long_run(bench: &Workbench) -> (Child, BufReader<ChildStdout>, String) {
     bench.write_bag("drive.mcap", LONG);
-    let mut child =
-        bench.command("drive.mcap --json - -o boxes.mcap --png pictures --dump maps.npz --threads 1").spawn().expect("the program runs");
+    let mut command = bench.command("drive.mcap --json - -o boxes.mcap --png pictures --dump maps.npz --threads 1");
+    #[cfg(unix)]
+    mind_signals(&mut command);
+    let mut child = command.spawn().expect("the program runs");
     let mut lines = BufReader::new(child.stdout.take().expect("piped"));
     let mut first = String::new();
     lines.read_line(&mut first).expect("a line");

@@ -13,11 +13,12 @@ use ndarray::Array2;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
-use support::{scene, send_signal, tiny_config};
+use support::{mind_signals, scene, send_signal, tiny_config};
 
 fn start(folder: &Path, arguments: &str) -> Child {
     let mut command = Command::new(env!("CARGO_BIN_EXE_lidar_ptq"));
     command.current_dir(folder).args(arguments.split_whitespace()).stdin(Stdio::null()).stderr(Stdio::piped());
+    mind_signals(&mut command);
     command.spawn().expect("the program runs")
 }
 

@@ -82,3 +82,20 @@ pub fn send_signal(child: &std::process::Child, signal: &str) {
     let sent = std::process::Command::new("kill").args([&format!("-{signal}"), &child.id().to_string()]).status().expect("kill runs");
     assert!(sent.success());
 }
+
+/// Lets the program meet signals as from a terminal: started in the background of a script, tests inherit an ignored interrupt,
+/// which the program would honour.
+#[cfg(unix)]
+#[allow(dead_code)] // for the tests that stop something
+pub fn mind_signals(command: &mut std::process::Command) {
+    use std::os::unix::process::CommandExt;
+    // SAFETY: `signal` may be called between fork and exec, and the closure does nothing else.
+    unsafe {
+        command.pre_exec(|| {
+            for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
+                libc::signal(signal, libc::SIG_DFL);
+            }
+            Ok(())
+        });
+    }
+}
