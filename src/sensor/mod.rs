@@ -1,8 +1,9 @@
-//! What sensors deliver: point clouds from wherever, gathered over time, and the matrix that a network is fed with.
+//! What sensors deliver: images, and point clouds from wherever, gathered over time, and the matrix that a network is fed with.
 
 mod cloud;
 mod features;
 pub mod files;
+mod image;
 mod sweeps;
 mod track;
 mod transforms;
@@ -10,6 +11,7 @@ mod transforms;
 pub use cloud::{PointCloud, Stamp};
 pub use features::{FeatureError, IntensityTransform, PointsConfig, assemble};
 pub use files::{CloudFileError, list_cloud_files, read_cloud};
+pub use image::{ImageError, RgbImage, png_size};
 pub use sweeps::{EgoMotion, FixedFrame, LeftOut, MotionError, NoMotion, OdometryMotion, Reset, SweepBuffer, SweepReport, SweepsConfig};
 pub use track::{PoseTrack, TrackError};
 pub use transforms::{TransformBuffer, TransformError};
