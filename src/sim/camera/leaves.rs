@@ -24,12 +24,12 @@ pub(super) fn meet(density: f32, span: &Span, origin: &Vec3, direction: &Vec3) -
     (near + depth < span.far).then_some(near + depth)
 }
 
-/// Natural logarithm to about 1%, for positive normal numbers.
+/// Natural logarithm to within 0.01, for positive normal numbers.
 fn fast_ln(x: f32) -> f32 {
     let bits = x.to_bits();
     let exponent = (bits >> 23) as f32 - 127.0;
     let m = f32::from_bits((bits & 0x007f_ffff) | 0x3f80_0000);
-    0.693_147_2 * (exponent + (m - 1.0) * (1.346_555 - 0.346_555 * m))
+    std::f32::consts::LN_2 * (exponent + (m - 1.0) * (5.0 - m) * (1.0 / 3.0))
 }
 
 #[cfg(test)]
