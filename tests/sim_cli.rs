@@ -77,8 +77,13 @@ fn layers_and_pictures_in_folders() {
     assert_eq!((boxes.len_of(Axis(0)), boxes.len_of(Axis(1))), (points.len(), 9));
     assert!(labels.len() == points.len() && labels.iter().all(|&l| l < 10) && points.iter().any(|&n| n > 20));
 
-    let mut names: Vec<String> =
-        folder.path().join("pictures").read_dir().expect("a folder").map(|e| e.expect("an entry").file_name().into_string().expect("text")).collect();
+    let mut names: Vec<String> = folder
+        .path()
+        .join("pictures")
+        .read_dir()
+        .expect("a folder")
+        .map(|e| e.expect("an entry").file_name().into_string().expect("text"))
+        .collect();
     names.sort();
     assert_eq!(names.len(), 7, "{names:?}");
     assert_eq!([&*names[0], &*names[1]], ["000000.png", "000000_CAM_BACK.png"]);

@@ -142,6 +142,14 @@ impl RgbImage {
     }
 }
 
+/// Width and height that a PNG file states in its head; `None` if it cannot be read or is none.
+pub fn png_size(path: &Path) -> Option<[u32; 2]> {
+    let file = io::BufReader::new(std::fs::File::open(path).ok()?);
+    let mut decoder = png::Decoder::new(file);
+    let info = decoder.read_header_info().ok()?;
+    Some([info.width, info.height])
+}
+
 /// Writes a file under a temporary name and renames it when it is complete.
 fn write_whole(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -183,6 +191,16 @@ mod tests {
         let mut data = vec![0; reader.output_buffer_size().unwrap()];
         let info = reader.next_frame(&mut data).unwrap();
         assert_eq!(((info.width, info.height), data.as_slice()), ((40, 30), image.as_raw()));
+    }
+
+    #[test]
+    fn a_png_file_states_its_size() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("picture.png");
+        gradient(7, 5).write_png(&path).unwrap();
+        assert_eq!(png_size(&path), Some([7, 5]));
+        std::fs::write(&path, b"no picture").unwrap();
+        assert!(png_size(&path).is_none() && png_size(&folder.path().join("nothing")).is_none());
     }
 
     #[test]

@@ -75,7 +75,8 @@ pub(super) fn draw(town: &Town, odom_from_base: &Pose, grid: &BevGrid) -> Array3
     let cells = grid.cells();
     let center = odom_from_base.0.translation.vector.xy().cast::<f32>();
     let reach = 1.5 * grid.range as f32;
-    let near = |ends: &[Vec2; 2], half_width: f32| (0.5 * (ends[0] + ends[1]) - center).norm() < reach + half_width + (ends[1] - ends[0]).norm();
+    let near =
+        |ends: &[Vec2; 2], half_width: f32| (0.5 * (ends[0] + ends[1]) - center).norm() < reach + half_width + (ends[1] - ends[0]).norm();
     let dividers = |kinds: &[PaintKind]| -> Vec<Stroke> {
         let widened = town.paint.iter().map(|s| Stroke { half_width: s.half_width.max(DIVIDER), ..*s });
         widened.filter(|s| kinds.contains(&s.kind) && near(&s.ends, s.half_width)).collect()
@@ -122,13 +123,7 @@ pub(super) fn draw(town: &Town, odom_from_base: &Pose, grid: &BevGrid) -> Array3
 }
 
 /// Marks the cells whose middles are in one of the strokes.
-fn fill(
-    layer: &mut ArrayViewMut2<u8>,
-    strokes: &[Stroke],
-    grid: &BevGrid,
-    base_from_odom: &Pose,
-    place: &impl Fn(usize, usize) -> Vec2,
-) {
+fn fill(layer: &mut ArrayViewMut2<u8>, strokes: &[Stroke], grid: &BevGrid, base_from_odom: &Pose, place: &impl Fn(usize, usize) -> Vec2) {
     let last = layer.nrows() - 1;
     let cell = |v: f64| (((v + grid.range) / grid.resolution).max(0.0) as usize).min(last);
     for stroke in strokes {
@@ -181,7 +176,8 @@ mod tests {
         let crossed = (-20..=20).any(|k| at(MapLayer::PedCrossing, (ahead + 0.1 * k as f32).min(59.0), 0.0) == 1);
         assert!(crossed && at(MapLayer::PedCrossing, 0.0, 0.0) == 0);
         // Nothing that is not road is crossed or divided.
-        let outside = |layer: usize| layers.index_axis(Axis(0), layer).iter().zip(layers.index_axis(Axis(0), 0)).filter(|&(c, d)| *c > *d).count();
+        let outside =
+            |layer: usize| layers.index_axis(Axis(0), layer).iter().zip(layers.index_axis(Axis(0), 0)).filter(|&(c, d)| *c > *d).count();
         assert_eq!(outside(1), 0);
         assert!(outside(4) + outside(5) < 40, "{} {}", outside(4), outside(5));
     }

@@ -59,7 +59,8 @@ impl Simulation {
     /// voxels are observed.
     pub fn occupancy(&self, grid: &VoxelGrid, frame: &SimFrame) -> Occupancy {
         let center = frame.odom_from_base.0.translation.vector.cast::<f32>().xy();
-        let reach = (0..2).map(|axis| grid.low[axis].abs().max(grid.low[axis] + grid.edge * grid.size[axis] as f64)).fold(0.0, f64::hypot) as f32;
+        let reach =
+            (0..2).map(|axis| grid.low[axis].abs().max(grid.low[axis] + grid.edge * grid.size[axis] as f64)).fold(0.0, f64::hypot) as f32;
         let props = self.town.props.iter().filter(|p| (p.center.xy() - center).norm() < reach + p.radius);
         let mut fillings: Vec<Filling> = props.flat_map(|p| p.parts.iter().map(|&part| Filling::new(part, None))).collect();
         let actors = self.traffic.actors();
@@ -98,11 +99,8 @@ mod tests {
             let (simulation, frame) = first(seed);
             let cameras = simulation.cameras([800, 450]);
             let images = simulation.render(&cameras);
-            let boxes: Vec<(Box3, u32)> = frame
-                .truth
-                .iter()
-                .map(|t| (Box3 { size: t.bbox.size.map(|s| s + 0.1), ..t.bbox }, t.track))
-                .collect();
+            let boxes: Vec<(Box3, u32)> =
+                frame.truth.iter().map(|t| (Box3 { size: t.bbox.size.map(|s| s + 0.1), ..t.bbox }, t.track)).collect();
             for (camera, image) in cameras.iter().zip(&images) {
                 let camera_from_lidar = camera.base_from_camera.inverse().compose(&frame.base_from_lidar);
                 for point in frame.cloud.data.rows() {

@@ -8,7 +8,7 @@ pub use object::{CLASSES, DONT_CARE, KittiObject, parse_objects};
 
 use super::{DatasetError, FrameName, FrameSelection, LabelledFrame, LabelledObject, Visibility};
 use crate::geometry::Box3;
-use crate::sensor::{PointCloud, read_cloud};
+use crate::sensor::{PointCloud, png_size, read_cloud};
 use ndarray::Axis;
 use std::path::{Path, PathBuf};
 

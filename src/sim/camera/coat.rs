@@ -145,8 +145,9 @@ impl Coat {
             Look::Tyre => self.wheel(p, n, half),
             Look::Spokes => Finish::matt(if p.x.hypot(p.y) > 0.88 * half.x { self.main } else { self.second }),
             Look::Plate => {
-                let letters =
-                    p.z.abs() < 0.55 * half.z && p.y.abs() < 0.85 * half.y && hash(split(p.y * 40.0).0, self.seed as i32, 1) % 3 != 0;
+                let letters = p.z.abs() < 0.55 * half.z
+                    && p.y.abs() < 0.85 * half.y
+                    && !hash(split(p.y * 40.0).0, self.seed as i32, 1).is_multiple_of(3);
                 Finish::matt(if letters && at.pixel < 0.03 { self.second } else { self.main })
             }
             Look::TailLamp => Finish { glow: Vec3::new(0.12, 0.004, 0.004), ..Finish::polished(Vec3::new(0.42, 0.02, 0.02), 0.06) },
@@ -264,13 +265,13 @@ impl Coat {
         let (_, f) = split(u * 3.4);
         let rib = if upright { (f * TAU).sin() * 0.07 * fade(pixel, 0.12) } else { 0.0 };
         // A company's block and lines of writing.
-        let signed = self.seed % 3 != 0 && n.y.abs() > 0.7 && wide > 1.5;
+        let signed = !self.seed.is_multiple_of(3) && n.y.abs() > 0.7 && wide > 1.5;
         let block = signed && p.z > -0.1 * half.z && p.z < 0.6 * half.z && (u + 0.2 * wide).abs() < 0.35 * wide;
         let line = signed
             && p.z > -0.55 * half.z
             && p.z < -0.3 * half.z
             && u.abs() < 0.7 * wide
-            && hash(split(u * 3.0).0, self.seed as i32, 2) % 4 != 0;
+            && !hash(split(u * 3.0).0, self.seed as i32, 2).is_multiple_of(4);
         let base = if block || line { self.second } else { self.main };
         Finish::polished(base * (1.0 + rib + 0.08 * clouds(2.0 * u, p.z)), 0.03)
     }
@@ -300,7 +301,7 @@ impl Coat {
             return Finish::matt(self.main * if radius > 0.93 { 1.3 } else { 1.0 });
         }
         let spokes = 5.0 + (self.seed % 4) as f32;
-        let spoke = (p.y.atan2(p.x) * spokes).cos() > -0.15 || radius > 0.57 || radius < 0.16;
+        let spoke = (p.y.atan2(p.x) * spokes).cos() > -0.15 || !(0.16..0.57).contains(&radius);
         Finish::polished(if spoke { self.second } else { Vec3::repeat(0.02) }, 0.08)
     }
 

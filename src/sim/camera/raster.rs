@@ -112,7 +112,7 @@ impl DrawList {
 const FACES: [[usize; 4]; 6] = [[3, 2, 1, 0], [4, 5, 6, 7], [0, 1, 5, 4], [1, 2, 6, 5], [2, 3, 7, 6], [3, 0, 4, 7]];
 
 fn collect(view: &View, index: u32, part: &Part, found: &mut Vec<Primitive>) {
-    let center = view.to_view(&part.center);
+    let center = view.in_axes(&part.center);
     if !view.may_see(&center, part.half.norm()) {
         return;
     }
@@ -259,7 +259,7 @@ fn meet(part: &Part, span: &Span, origin: &Vec3, direction: &Vec3) -> Option<f32
         let p = origin + span.near * direction;
         let (radius, angle) = (p.x.hypot(p.y) / part.half.x, p.y.atan2(p.x));
         let spoke = ((angle * (10.0 / std::f32::consts::PI)).sin().abs() * radius) < 0.16;
-        return (radius > 0.88 || radius < 0.1 || spoke).then_some(span.near);
+        return (!(0.1..0.88).contains(&radius) || spoke).then_some(span.near);
     }
     Some(span.near)
 }

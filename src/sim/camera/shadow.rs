@@ -41,7 +41,7 @@ impl Shadows {
         for (view, near) in &self.maps {
             let pixel = view.pixel_width(0.0);
             // Off the surface, so that it does not shade itself.
-            let v = view.to_view(&(place + (0.02 + 0.9 * pixel) * normal));
+            let v = view.in_axes(&(place + (0.02 + 0.9 * pixel) * normal));
             let [x, y, nearness] = view.project(&v);
             let side = view.size[0];
             let (x, y) = (x - 0.5, y - 0.5);

@@ -37,8 +37,9 @@ pub(super) struct Ray {
 }
 
 impl View {
+    /// A place of the town, in view axes.
     #[inline]
-    pub fn to_view(&self, p: &Vec3) -> Vec3 {
+    pub fn in_axes(&self, p: &Vec3) -> Vec3 {
         self.rotation * (p - self.origin)
     }
 
@@ -101,7 +102,7 @@ impl View {
             Lens::Pinhole { focal, center } => {
                 let v = Vec3::new((x - center[0]) / focal[0], (y - center[1]) / focal[1], 1.0);
                 let stretch = v.norm();
-                Ray { origin: self.origin, direction: self.rotation.tr_mul(&v) / stretch, stretch }
+                Ray { origin: self.origin, direction: self.rotation.tr_mul(&v) * (1.0 / stretch), stretch }
             }
             Lens::Parallel { pixels_per_metre, .. } => {
                 let [a, b] = self.middle();
@@ -176,7 +177,7 @@ mod tests {
     fn a_point_lies_on_the_ray_through_its_pixel() {
         for view in views() {
             let p = view.origin + view.rotation.transpose() * Vec3::new(2.0, -1.0, 12.0);
-            let [x, y, nearness] = view.project(&view.to_view(&p));
+            let [x, y, nearness] = view.project(&view.in_axes(&p));
             let ray = view.ray(x, y);
             let found = ray.origin + view.distance(&ray, nearness) * ray.direction;
             assert!((found - p).norm() < 1e-4, "{found}");

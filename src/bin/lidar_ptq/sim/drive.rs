@@ -5,23 +5,18 @@ use anyhow::Context;
 use lidar_ptq::eval::picture::contact_sheet;
 use lidar_ptq::geometry::Pose;
 use lidar_ptq::node::messages::{camera_info, truth_array};
+use lidar_ptq::node::simulated;
 use lidar_ptq::ros::bag::BagWriter;
-use lidar_ptq::ros::msg::geometry_msgs::{self, PoseWithCovariance, TransformStamped, TwistWithCovariance};
+use lidar_ptq::ros::msg::geometry_msgs::{self, PoseWithCovariance, TwistWithCovariance};
 use lidar_ptq::ros::msg::nav_msgs::Odometry;
 use lidar_ptq::ros::msg::sensor_msgs::CompressedImage;
 use lidar_ptq::ros::msg::std_msgs::Header;
-use lidar_ptq::ros::msg::tf2_msgs::TFMessage;
 use lidar_ptq::ros::point_cloud::encode_cloud;
 use lidar_ptq::sensor::{PointCloud, RgbImage, Stamp};
 use lidar_ptq::sim::{Camera, CameraImage, SimFrame, Simulation};
 use rayon::prelude::*;
 use std::path::{Path, PathBuf};
 
-/// Stamps start here, a date on which no zero stamp can be mistaken for "the latest".
-const START: Stamp = Stamp(1_700_000_000_000_000_000);
-
-const BASE: &str = "base_link";
-const ODOM: &str = "odom";
 /// In the order of nuScenes' figures: what is to the left stands on the left.
 const SHEET_ORDER: [&str; 6] = ["CAM_FRONT_LEFT", "CAM_FRONT", "CAM_FRONT_RIGHT", "CAM_BACK_LEFT", "CAM_BACK", "CAM_BACK_RIGHT"];
 
@@ -73,13 +68,16 @@ impl Bag {
 
     fn frame(&mut self, frame: &SimFrame, cameras: &[Camera], images: &[CameraImage], quality: u8) -> anyhow::Result<()> {
         let bag = &mut self.writer;
-        let stamp = Stamp(START.0 + frame.stamp.0);
+        let stamp = simulated::stamp_of(frame);
         if !std::mem::replace(&mut self.started, true) {
-            let mounted = std::iter::once(transform(BASE, &frame.cloud.frame_id, stamp, &frame.base_from_lidar))
-                .chain(cameras.iter().map(|c| transform(BASE, &optical_frame(c), stamp, &c.base_from_camera)));
-            bag.write("/tf_static", stamp, &TFMessage { transforms: mounted.collect() })?;
+            let mut mounted = simulated::mounting(frame);
+            for camera in cameras {
+                let its = simulated::mounted_at(simulated::BASE, &optical_frame(camera), stamp, &camera.base_from_camera);
+                mounted.transforms.extend(its.transforms);
+            }
+            bag.write("/tf_static", stamp, &mounted)?;
         }
-        bag.write("/tf", stamp, &TFMessage { transforms: vec![transform(ODOM, BASE, stamp, &frame.odom_from_base)] })?;
+        bag.write("/tf", stamp, &simulated::vehicle(frame))?;
         bag.write("/odom", stamp, &odometry(stamp, &frame.odom_from_base))?;
         let mut cloud = encode_cloud(&at_sensor_resolution(&frame.cloud));
         cloud.header.stamp = stamp;
@@ -132,15 +130,10 @@ fn at_sensor_resolution(cloud: &PointCloud) -> PointCloud {
     cloud
 }
 
-fn transform(parent: &str, child: &str, stamp: Stamp, parent_from_child: &Pose) -> TransformStamped {
-    let header = Header { stamp, frame_id: parent.to_owned() };
-    TransformStamped { header, child_frame_id: child.to_owned(), transform: parent_from_child.into() }
-}
-
 fn odometry(stamp: Stamp, odom_from_base: &Pose) -> Odometry {
     Odometry {
-        header: Header { stamp, frame_id: ODOM.to_owned() },
-        child_frame_id: BASE.to_owned(),
+        header: Header { stamp, frame_id: simulated::ODOM.to_owned() },
+        child_frame_id: simulated::BASE.to_owned(),
         pose: PoseWithCovariance { pose: geometry_msgs::Pose::from(odom_from_base), covariance: [0.0; 36] },
         twist: TwistWithCovariance::default(),
     }

@@ -78,7 +78,7 @@ pub struct Args {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum Beams {
+pub enum Beams {
     /// 32 beams at 20 Hz, as nuScenes.
     #[value(name = "32")]
     B32,
@@ -97,18 +97,23 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     }
 }
 
-impl Args {
-    fn config(&self, seed: u64) -> SimConfig {
-        let lidar = match self.beams {
+impl Beams {
+    pub fn model(self) -> LidarModel {
+        match self {
             Beams::B32 => LidarModel::Beams32,
             Beams::B64 => LidarModel::Beams64,
-        };
-        SimConfig { seed, seconds: self.seconds, lidar, distortion: self.distortion, ..SimConfig::default() }
+        }
+    }
+}
+
+impl Args {
+    fn config(&self, seed: u64) -> SimConfig {
+        SimConfig { seed, seconds: self.seconds, lidar: self.beams.model(), distortion: self.distortion, ..SimConfig::default() }
     }
 
     /// Lidar frames from one image to the next.
     fn frames_per_image(&self) -> usize {
-        (self.config(self.seed).lidar.rate_hz() / self.camera_rate).round().max(1.0) as usize
+        (self.beams.model().rate_hz() / self.camera_rate).round().max(1.0) as usize
     }
 }
 
