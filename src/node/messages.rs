@@ -3,6 +3,7 @@
 use crate::detect::Detection;
 use crate::geometry::{self, Box3};
 use crate::ros::msg::geometry_msgs::{Point, Pose, PoseWithCovariance, Quaternion, Vector3};
+use crate::ros::msg::sensor_msgs::CameraInfo;
 use crate::ros::msg::std_msgs::{ColorRGBA, Header};
 use crate::ros::msg::vision_msgs::{BoundingBox3D, Detection3D, Detection3DArray, ObjectHypothesis, ObjectHypothesisWithPose};
 use crate::ros::msg::visualization_msgs::{Marker, MarkerArray};
@@ -29,6 +30,24 @@ fn detection(header: &Header, bbox: &Box3, class_id: String, score: f64, id: Str
     let hypothesis = ObjectHypothesis { class_id, score };
     let results = vec![ObjectHypothesisWithPose { hypothesis, pose: PoseWithCovariance { pose, covariance: [0.0; 36] } }];
     Detection3D { header: header.clone(), results, bbox: BoundingBox3D { center: pose, size: vector(bbox.size) }, id }
+}
+
+/// `sensor_msgs/CameraInfo` of a pinhole camera without distortion: raw and rectified images are the same.
+///
+/// * `size`: columns and rows; `focal`, `center`: pixels, the centre of the first pixel is at 0.
+pub fn camera_info(header: Header, size: [usize; 2], focal: [f64; 2], center: [f64; 2]) -> CameraInfo {
+    let ([fx, fy], [cx, cy]) = (focal, center);
+    CameraInfo {
+        header,
+        width: size[0] as u32,
+        height: size[1] as u32,
+        distortion_model: "plumb_bob".into(),
+        d: vec![0.0; 5],
+        k: [fx, 0.0, cx, 0.0, fy, cy, 0.0, 0.0, 1.0],
+        r: [1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0],
+        p: [fx, 0.0, cx, 0.0, 0.0, fy, cy, 0.0, 0.0, 0.0, 1.0, 0.0],
+        ..CameraInfo::default()
+    }
 }
 
 /// How markers look.

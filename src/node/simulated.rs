@@ -35,7 +35,7 @@ pub fn vehicle(frame: &SimFrame) -> TFMessage {
 }
 
 /// The message that says where a frame is in its parent.
-pub(super) fn mounted_at(parent: &str, child: &str, stamp: Stamp, parent_from_child: &Pose) -> TFMessage {
+pub fn mounted_at(parent: &str, child: &str, stamp: Stamp, parent_from_child: &Pose) -> TFMessage {
     let header = Header { stamp, frame_id: parent.to_owned() };
     TFMessage { transforms: vec![TransformStamped { header, child_frame_id: child.to_owned(), transform: parent_from_child.into() }] }
 }

@@ -3,15 +3,15 @@
 use super::messages::{MarkerStyle, detection_array, marker_array};
 use super::replay::{FrameRecord, FrameSink};
 use crate::eval::ScoredBox;
-use crate::eval::picture::{BevPicture, contact_sheet, write_png};
+use crate::eval::picture::{BevPicture, contact_sheet};
 use crate::graph::Graph;
 use crate::ros::bag::{BagWriter, RawMessage};
 use crate::ros::msg::RosMessage;
 use crate::ros::msg::nav_msgs::Odometry;
 use crate::ros::msg::tf2_msgs::TFMessage;
 use crate::ros::point_cloud::encode_cloud;
+use crate::sensor::RgbImage;
 use anyhow::{Context, bail};
-use image::RgbImage;
 use ndarray::{Array4, Axis};
 use ndarray_npy::NpzWriter;
 use serde::Serialize;
@@ -234,7 +234,7 @@ impl PictureSink {
     pub fn finish(self) -> anyhow::Result<()> {
         match self.sheet {
             Some((path, pictures)) if !pictures.is_empty() => {
-                write_png(&contact_sheet(&pictures, SHEET_COLUMNS), &path).with_context(|| path.display().to_string())
+                contact_sheet(&pictures, SHEET_COLUMNS).write_png(&path).with_context(|| path.display().to_string())
             }
             _ => Ok(()),
         }
@@ -258,7 +258,7 @@ impl FrameSink for PictureSink {
         };
         if let Some(folder) = &self.folder {
             let path = folder.join(format!("{index:06}.png"));
-            write_png(&draw(PICTURE_PIXELS, true), &path).with_context(|| path.display().to_string())?;
+            draw(PICTURE_PIXELS, true).write_png(&path).with_context(|| path.display().to_string())?;
         }
         if let Some((_, pictures)) = &mut self.sheet
             && pictures.len() < SHEET_PICTURES

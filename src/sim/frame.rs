@@ -2,6 +2,7 @@
 
 use super::SimConfig;
 use super::bodies::{self, ObjectClass};
+use super::camera::Painter;
 use super::lidar::{self, SensorMotion, Target};
 use super::solid::{Mat3, Part, Vec3};
 use super::town::{Town, Vec2};
@@ -11,6 +12,7 @@ use crate::random::{Rng, mix};
 use crate::sensor::{PointCloud, Stamp};
 use nalgebra::{Isometry3, Translation3, UnitQuaternion};
 use ndarray::Array2;
+use std::sync::OnceLock;
 
 /// One revolution of the lidar, and what was there.
 #[derive(Clone, Debug)]
@@ -51,17 +53,19 @@ const VIEW: f32 = 106.0;
 
 /// A drive through a simulated town.
 pub struct Simulation {
-    config: SimConfig,
-    town: Town,
-    traffic: Traffic,
-    base_from_lidar: Pose,
-    ego_parts: Vec<Part>,
+    pub(super) config: SimConfig,
+    pub(super) town: Town,
+    pub(super) traffic: Traffic,
+    pub(super) base_from_lidar: Pose,
+    pub(super) ego_parts: Vec<Part>,
     /// Parts of the labelled objects that never move, in town coordinates, by actor.
-    standing_parts: Vec<Vec<Part>>,
+    pub(super) standing_parts: Vec<Vec<Part>>,
+    /// Made for the first picture.
+    pub(super) painter: OnceLock<Painter>,
     /// The lidar's pose one frame ago.
-    before: Option<Pose>,
-    frame: u64,
-    frames: u64,
+    pub(super) before: Option<Pose>,
+    pub(super) frame: u64,
+    pub(super) frames: u64,
 }
 
 impl Simulation {
@@ -89,6 +93,7 @@ impl Simulation {
             base_from_lidar: Pose(mount),
             ego_parts: bodies::ego().parts,
             standing_parts,
+            painter: OnceLock::new(),
             before: None,
             frame: 0,
             frames,
@@ -107,17 +112,23 @@ impl Simulation {
                 targets.extend(prop.parts.iter().map(|&part| Target { part, owner: lidar::NOBODY }));
             }
         }
+        self.for_each_object(origin, VIEW, |part, owner| targets.push(Target { part, owner }));
+        targets
+    }
+
+    /// The parts of all labelled objects within `reach`, and of the lidar's own car (owner 0), in town coordinates.
+    pub(super) fn for_each_object(&self, origin: Vec2, reach: f32, mut take: impl FnMut(Part, u32)) {
         let mut fixed = self.standing_parts.iter();
         for (owner, actor) in self.traffic.actors().iter().enumerate() {
             let owner = owner as u32;
             let placed = actor.fixed.then(|| fixed.next()).flatten();
-            if (actor.position - origin).norm() > VIEW + actor.body.radius() {
+            if (actor.position - origin).norm() > reach + actor.body.radius() {
                 continue;
             }
             let foot = Vec3::new(actor.position.x, actor.position.y, actor.z);
             match placed {
-                Some(parts) => targets.extend(parts.iter().map(|&part| Target { part, owner })),
-                None if owner != 0 => targets.extend(actor.body.parts.iter().map(|p| Target { part: p.placed(foot, actor.yaw), owner })),
+                Some(parts) => parts.iter().for_each(|&part| take(part, owner)),
+                None if owner != 0 => actor.body.parts.iter().for_each(|p| take(p.placed(foot, actor.yaw), owner)),
                 None => {}
             }
         }
@@ -126,11 +137,9 @@ impl Simulation {
         let rotation: Mat3 = ego.0.rotation.to_rotation_matrix().matrix().cast();
         let ahead = Vec3::new(self.traffic.ego_axle_to_center(), 0.0, 0.0);
         let foot: Vec3 = ego.0.translation.vector.cast();
-        targets.extend(self.ego_parts.iter().map(|p| Target {
-            part: Part { center: foot + rotation * (p.center + ahead), rotation: rotation * p.rotation, ..*p },
-            owner: 0,
-        }));
-        targets
+        for p in &self.ego_parts {
+            take(Part { center: foot + rotation * (p.center + ahead), rotation: rotation * p.rotation, ..*p }, 0);
+        }
     }
 
     fn truth(&self, lidar_from_odom: &Pose, counts: &[u32]) -> Vec<TruthBox> {

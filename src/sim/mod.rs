@@ -1,4 +1,4 @@
-//! Simulated drives: lidar sweeps, ground truth, ego motion.
+//! Simulated drives: lidar sweeps, camera images, ground truth, ego motion.
 //!
 //! A [`Simulation`] is an iterator of [`SimFrame`]s. A seed and a town number decide everything: the street plan, what
 //! stands along it, who drives and walks where, and the noise of every ray; the number of threads decides nothing.
@@ -16,15 +16,22 @@
 //! ```
 
 mod bodies;
+mod camera;
 mod frame;
+mod layers;
 mod lidar;
+mod occupancy;
+mod scene;
 mod solid;
 mod town;
 mod traffic;
 
 pub use bodies::ObjectClass;
+pub use camera::{Camera, CameraImage, FULL_SIZE, NO_OBJECT};
 pub use frame::{SimFrame, Simulation, TRUTH_RANGE, TruthBox};
+pub use layers::{BevGrid, MapLayer};
 pub use lidar::LidarModel;
+pub use occupancy::{OCCUPANCY_CLASSES, Occupancy, VoxelGrid};
 
 /// What to simulate.
 #[derive(Clone, Copy, Debug, PartialEq)]

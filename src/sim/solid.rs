@@ -1,4 +1,4 @@
-//! Convex solids, where a ray enters and leaves them, and what their surface does with light.
+//! Convex solids, where a ray enters and leaves them, what their surface does with a laser, and what it looks like.
 
 use nalgebra::{Matrix3, Vector3};
 
@@ -36,27 +36,78 @@ pub(crate) struct Surface {
     pub gloss: f32,
     /// A retroreflector: number plates, traffic signs, the collars of cones.
     pub retro: bool,
+    /// For cameras; the laser does not know it.
+    pub look: Look,
+}
+
+/// What a surface is made of, as far as a camera can tell. Colours that differ from object to object are drawn from the
+/// object's identity when it is rendered, so that they take no random number from the town or the traffic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Look {
+    /// Concrete, stone, plastic: grey by its reflectance.
+    Plain,
+    /// Something man-made with a colour of its own.
+    Coloured,
+    /// Vehicle paint, and the lower body of a car with lamps, grille and doors on it.
+    Paint,
+    CarBody,
+    Cab,
+    Coach,
+    /// The walls of a box body or container.
+    Cargo,
+    Glass,
+    Tyre,
+    Spokes,
+    Dark,
+    Steel,
+    Plate,
+    TailLamp,
+    Skin,
+    Head,
+    Helmet,
+    Cloth,
+    HiVis,
+    /// Paint of construction machines.
+    Machine,
+    Orange,
+    Collar,
+    /// Red and white boards, and the plastic or concrete of a barrier.
+    Board,
+    Barrier,
+    Facade,
+    Roof,
+    Masonry,
+    Bark,
+    Leaves,
+    Mesh,
+    Wood,
+    Soil,
+    Sign,
+    Signal,
 }
 
 impl Surface {
     pub const fn matt(reflectance: f32) -> Self {
-        Self { reflectance, passes: 0.0, density: 0.0, gloss: 0.0, retro: false }
+        Self { reflectance, passes: 0.0, density: 0.0, gloss: 0.0, retro: false, look: Look::Plain }
     }
     pub const fn glossy(reflectance: f32) -> Self {
-        Self { gloss: 1.0, ..Self::matt(reflectance) }
+        Self { gloss: 1.0, look: Look::Paint, ..Self::matt(reflectance) }
     }
     pub const fn porous(reflectance: f32, passes: f32) -> Self {
-        Self { passes, ..Self::matt(reflectance) }
+        Self { passes, look: Look::Mesh, ..Self::matt(reflectance) }
     }
     pub const fn leaves(reflectance: f32, density: f32) -> Self {
-        Self { density, ..Self::matt(reflectance) }
+        Self { density, look: Look::Leaves, ..Self::matt(reflectance) }
     }
-    pub const GLASS: Self = Self { passes: 0.62, gloss: 1.0, ..Self::matt(0.06) };
-    pub const RUBBER: Self = Self::matt(0.05);
-    pub const DARK: Self = Self::matt(0.09);
-    pub const STEEL: Self = Self { gloss: 0.5, ..Self::matt(0.35) };
-    pub const RETRO: Self = Self { retro: true, ..Self::matt(0.9) };
-    pub const SKIN: Self = Self::matt(0.45);
+    pub const fn looking(self, look: Look) -> Self {
+        Self { look, ..self }
+    }
+    pub const GLASS: Self = Self { passes: 0.62, gloss: 1.0, look: Look::Glass, ..Self::matt(0.06) };
+    pub const RUBBER: Self = Self::matt(0.05).looking(Look::Tyre);
+    pub const DARK: Self = Self::matt(0.09).looking(Look::Dark);
+    pub const STEEL: Self = Self { gloss: 0.5, look: Look::Steel, ..Self::matt(0.35) };
+    pub const RETRO: Self = Self { retro: true, look: Look::Plate, ..Self::matt(0.9) };
+    pub const SKIN: Self = Self::matt(0.45).looking(Look::Skin);
 }
 
 /// A solid somewhere, in the frame of whatever it is a part of.

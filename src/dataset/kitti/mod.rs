@@ -8,7 +8,7 @@ pub use object::{CLASSES, DONT_CARE, KittiObject, parse_objects};
 
 use super::{DatasetError, FrameName, FrameSelection, LabelledFrame, LabelledObject, Visibility};
 use crate::geometry::Box3;
-use crate::sensor::{PointCloud, read_cloud};
+use crate::sensor::{PointCloud, png_size, read_cloud};
 use ndarray::Axis;
 use std::path::{Path, PathBuf};
 
@@ -102,7 +102,7 @@ impl KittiFolder {
     /// Width and height of the left colour image, [`IMAGE_SIZE`] where it is not there.
     pub fn image_size(&self, index: usize) -> [u32; 2] {
         let path = self.root.join("image_2").join(self.id(index)).with_extension("png");
-        image::image_dimensions(path).map_or(IMAGE_SIZE, |(width, height)| [width, height])
+        png_size(&path).unwrap_or(IMAGE_SIZE)
     }
 
     /// The frame in the lidar's frame. Objects without a box in space (`DontCare`) are not among its objects; points are counted.

@@ -1,7 +1,7 @@
 //! Anti-aliased lines, discs and areas on an RGB image. Pixel coordinates are continuous: the centre of pixel (0, 0) is
 //! (0.5, 0.5). Anything outside the image is clipped; a shape with a coordinate that is not finite is not drawn.
 
-use image::{Rgb, RgbImage};
+use crate::sensor::RgbImage;
 
 /// sRGB.
 pub(super) type Color = [u8; 3];
@@ -12,7 +12,7 @@ pub(super) struct Canvas {
 
 impl Canvas {
     pub(super) fn new(width: u32, height: u32, background: Color) -> Self {
-        Self { image: RgbImage::from_pixel(width, height, Rgb(background)) }
+        Self { image: RgbImage::from_pixel(width, height, background) }
     }
 
     pub(super) fn into_image(self) -> RgbImage {
@@ -94,8 +94,8 @@ impl Canvas {
             for column in first(low[0])..last(high[0], width) {
                 let covered = (reach + 0.5 - distance([column as f32 + 0.5, row as f32 + 0.5])).clamp(0.0, 1.0) * opacity;
                 if covered > 0.0 {
-                    let pixel = self.image.get_pixel_mut(column, row);
-                    for (channel, ink) in pixel.0.iter_mut().zip(color) {
+                    let pixel = self.image.pixel_mut(column, row);
+                    for (channel, ink) in pixel.iter_mut().zip(color) {
                         *channel = (*channel as f32 + covered * (ink as f32 - *channel as f32)).round() as u8;
                     }
                 }

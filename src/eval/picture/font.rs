@@ -170,7 +170,7 @@ mod tests {
         let image = canvas.into_image();
         for (row, bits) in glyph('T').iter().enumerate() {
             for column in 0..5u32 {
-                let lit = image.get_pixel(column, row as u32)[0] > 127;
+                let lit = image.pixel(column, row as u32)[0] > 127;
                 assert_eq!(lit, bits >> (4 - column) & 1 == 1, "row {row} column {column}");
             }
         }

@@ -3,7 +3,7 @@
 use super::road::paint;
 use super::{Body, ObjectClass};
 use crate::random::Rng;
-use crate::sim::solid::{Part, Surface, Vec3};
+use crate::sim::solid::{Look, Part, Surface, Vec3};
 
 /// Wheels on both sides at each of `axles`.
 fn wheels(axles: &[f32], half_width: f32, radius: f32, width: f32) -> impl Iterator<Item = Part> {
@@ -23,7 +23,7 @@ pub(crate) fn truck(rng: &mut Rng) -> Body {
         1 => delivery_van(rng),
         2 => {
             let (l, w, h) = (rng.around(7.9, 1.1), rng.around(2.62, 0.1), rng.around(3.35, 0.25));
-            let cargo = Surface::matt(rng.range(0.35, 0.8));
+            let cargo = Surface::matt(rng.range(0.35, 0.8)).looking(Look::Cargo);
             let mut parts = cab(l, w, rng.range(2.3, 2.8), rng);
             let floor = 0.95;
             let length = l - 2.1;
@@ -37,7 +37,7 @@ pub(crate) fn truck(rng: &mut Rng) -> Body {
             parts.push(Part::cuboid([middle, 0.0, 1.05], [length, w, 0.2], Surface::STEEL));
             let side = if rng.chance(0.5) { rng.range(0.4, 1.1) } else { 0.0 };
             if side > 0.0 {
-                let wall = Surface::matt(rng.range(0.15, 0.5));
+                let wall = Surface::matt(rng.range(0.15, 0.5)).looking(Look::Coloured);
                 parts.extend(
                     [-1.0, 1.0].map(|s| Part::cuboid([middle, s * (0.5 * w - 0.05), 1.15 + 0.5 * side], [length, 0.1, side], wall)),
                 );
@@ -51,7 +51,7 @@ pub(crate) fn truck(rng: &mut Rng) -> Body {
                     [1.15, 1.5 + side],
                     [middle - 0.35 * load, middle + 0.3 * load],
                     0.3 * w,
-                    Surface::matt(0.25),
+                    Surface::matt(0.25).looking(Look::Soil),
                 ));
             }
             parts
@@ -66,7 +66,11 @@ fn cab(l: f32, w: f32, height: f32, rng: &mut Rng) -> Vec<Part> {
     let (front, back) = (0.5 * l, 0.5 * l - 1.9);
     let half = 0.46 * w;
     let mut parts = vec![
-        Part::cuboid([0.5 * (front + back), 0.0, 0.5 * (0.45 + 0.58 * height)], [1.9, 2.0 * half, 0.58 * height - 0.45], paint),
+        Part::cuboid(
+            [0.5 * (front + back), 0.0, 0.5 * (0.45 + 0.58 * height)],
+            [1.9, 2.0 * half, 0.58 * height - 0.45],
+            paint.looking(Look::Cab),
+        ),
         Part::prismoid([back, front], half, [0.58 * height, 0.86 * height], [back, front - 0.2], 0.96 * half, Surface::GLASS),
         Part::cuboid([back + 0.05, 0.0, 0.72 * height], [0.1, 1.9 * half, 0.28 * height], paint),
         Part::cuboid([back + 0.7, 0.0, 0.66 * height], [0.3, 1.6 * half, 0.2 * height], Surface::DARK),
@@ -88,7 +92,7 @@ fn pickup(rng: &mut Rng) -> Vec<Part> {
     let (half, body) = (0.5 * l, 0.47 * w);
     let (belt, bed) = (0.64 * h, -0.10 * l);
     let mut parts = vec![
-        Part::cuboid([0.0, 0.0, 0.5 * (0.3 + 0.5 * h)], [l, 2.0 * body, 0.5 * h - 0.3], paint),
+        Part::cuboid([0.0, 0.0, 0.5 * (0.3 + 0.5 * h)], [l, 2.0 * body, 0.5 * h - 0.3], paint.looking(Look::CarBody)),
         Part::prismoid([bed, half], body, [0.5 * h, belt], [bed, half - 0.1], 0.96 * body, paint),
         Part::prismoid([bed, 0.25 * l], 0.95 * body, [belt, h - 0.06], [bed + 0.12, 0.11 * l], 0.8 * body, Surface::GLASS),
         Part::cuboid([0.5 * (bed + 0.12 + 0.11 * l), 0.0, h - 0.03], [0.11 * l - bed - 0.1, 1.6 * body, 0.06], paint),
@@ -110,7 +114,7 @@ fn delivery_van(rng: &mut Rng) -> Vec<Part> {
     let (half, body, cab) = (0.5 * l, 0.46 * w, 0.5 * l - 1.9);
     let mut parts = vec![
         Part::cuboid([-0.5 * (half - cab), 0.0, 0.5 * (0.35 + h)], [half + cab, 2.0 * body, h - 0.35], paint),
-        Part::prismoid([cab, half], body, [0.35, 1.15], [cab, half - 0.1], body, paint),
+        Part::prismoid([cab, half], body, [0.35, 1.15], [cab, half - 0.1], body, paint.looking(Look::Cab)),
         Part::prismoid([cab, half - 0.35], 0.97 * body, [1.15, 0.9 * h], [cab, cab + 0.45], 0.85 * body, Surface::GLASS),
         Part::cuboid([cab + 0.25, 0.0, 0.95 * h], [0.5, 1.7 * body, 0.1 * h], paint),
         Part::cuboid([cab + 0.5, 0.0, 1.4], [0.25, 1.5 * body, 0.5], Surface::DARK),
@@ -135,7 +139,7 @@ pub(crate) fn trailer(rng: &mut Rng) -> Body {
     let (l, w, h) = (rng.around(12.5, 1.2), rng.around(2.9, 0.1), rng.around(4.0, 0.15));
     let half = 0.5 * l;
     let floor = 1.2;
-    let skin = Surface::matt(rng.range(0.3, 0.8));
+    let skin = Surface::matt(rng.range(0.3, 0.8)).looking(Look::Cargo);
     let mut parts = vec![
         Part::cuboid([0.0, 0.0, floor - 0.15], [l, 0.45 * w, 0.3], Surface::DARK),
         Part::cuboid([-half + 0.05, 0.0, 0.62], [0.1, 0.85 * w, 0.15], Surface::RETRO),
@@ -169,7 +173,7 @@ pub(crate) fn bus(rng: &mut Rng) -> Body {
     let paint = Surface::glossy(rng.range(0.3, 0.8));
     let (sill, head) = (1.15, 2.45);
     let mut parts = vec![
-        Part::cuboid([0.0, 0.0, 0.5 * (0.32 + sill)], [l, 2.0 * body, sill - 0.32], paint),
+        Part::cuboid([0.0, 0.0, 0.5 * (0.32 + sill)], [l, 2.0 * body, sill - 0.32], paint.looking(Look::Coach)),
         Part::prismoid([-half, half], body, [sill, head], [-half, half - 0.15], 0.98 * body, Surface::GLASS),
         Part::prismoid([-half, half - 0.15], 0.98 * body, [head, h - 0.25], [-half, half - 0.25], 0.94 * body, paint),
         Part::cuboid([-0.2 * l, 0.0, h - 0.13], [0.4 * l, 1.3 * body, 0.26], Surface::matt(0.5)),
@@ -196,7 +200,7 @@ pub(crate) fn bus(rng: &mut Rng) -> Body {
 /// An excavator, a wheel loader or a roller.
 pub(crate) fn construction_vehicle(rng: &mut Rng) -> Body {
     let scale = rng.around(1.0, 0.13);
-    let paint = Surface::matt(rng.range(0.4, 0.65));
+    let paint = Surface::matt(rng.range(0.4, 0.65)).looking(Look::Machine);
     let v = Vec3::new;
     let parts = match rng.weighted(&[0.5, 0.32, 0.18]) {
         0 => {

@@ -2,7 +2,7 @@
 
 use super::{Body, ObjectClass};
 use crate::random::Rng;
-use crate::sim::solid::{Part, Surface, Vec3};
+use crate::sim::solid::{Look, Part, Surface, Vec3};
 
 /// What a person looks like.
 #[derive(Clone, Debug)]
@@ -37,7 +37,7 @@ impl Person {
     pub fn draw(rng: &mut Rng) -> Self {
         let child = rng.chance(0.07);
         let height = if child { rng.around(1.28, 0.12) } else { rng.around(1.77, 0.10) };
-        let cloth = |rng: &mut Rng| Surface::matt(rng.range(0.12, 0.75));
+        let cloth = |rng: &mut Rng| Surface::matt(rng.range(0.12, 0.75)).looking(Look::Cloth);
         let luggage = [Luggage::None, Luggage::Backpack, Luggage::Bag][rng.weighted(&[0.6, 0.2, 0.2])];
         let clothes = [cloth(rng), cloth(rng)];
         Self { height, width: 0.37 * height * rng.around(1.0, 0.06), stride: 0.42 * height * rng.around(1.0, 0.06), luggage, clothes }
@@ -81,12 +81,16 @@ pub(crate) fn pedestrian(person: &Person, gait: Gait) -> Body {
     let torso_width = 2.0 * across - 0.14;
     parts.push(Part::ellipsoid([0.0, 0.0, 0.5 * (hip + shoulder) + 0.02], [0.30, torso_width, shoulder - hip + 0.16], jacket));
     parts.push(Part::upright([0.0, 0.0], [shoulder - 0.02, 0.89 * h], [0.065, 0.06], Surface::SKIN));
-    parts.push(Part::ellipsoid([0.01, 0.0, 0.93 * h], [0.20, 0.16, 0.14 * h], Surface::SKIN));
+    parts.push(Part::ellipsoid([0.01, 0.0, 0.93 * h], [0.20, 0.16, 0.14 * h], Surface::SKIN.looking(Look::Head)));
     match person.luggage {
         Luggage::None => {}
-        Luggage::Backpack => parts.push(Part::cuboid([-0.2, 0.0, 0.69 * h], [0.2, 0.3, 0.42], Surface::matt(0.2))),
-        Luggage::Bag => parts.push(Part::cuboid([0.0, across - 0.08, 0.38 * h], [0.3, 0.12, 0.3], Surface::matt(0.2))),
-        Luggage::Vest => parts.push(Part::cuboid([0.0, 0.0, 0.68 * h], [0.302, 0.7 * torso_width, 0.06], Surface::RETRO)),
+        Luggage::Backpack => parts.push(Part::cuboid([-0.2, 0.0, 0.69 * h], [0.2, 0.3, 0.42], Surface::matt(0.2).looking(Look::Coloured))),
+        Luggage::Bag => {
+            parts.push(Part::cuboid([0.0, across - 0.08, 0.38 * h], [0.3, 0.12, 0.3], Surface::matt(0.2).looking(Look::Coloured)))
+        }
+        Luggage::Vest => {
+            parts.push(Part::cuboid([0.0, 0.0, 0.68 * h], [0.302, 0.7 * torso_width, 0.06], Surface::RETRO.looking(Look::HiVis)))
+        }
     }
     Body { class: ObjectClass::Pedestrian, size: [2.0 * reach, 2.0 * across, h], parts }
 }
@@ -99,7 +103,7 @@ pub(super) fn rider(person: &Person, seat: [f32; 2], hands: [f32; 2], width: f32
     let shoulder = v(seat[0] + 0.18, 0.0, seat[1] + 0.50 * scale);
     let mut parts = vec![
         Part::bar(v(seat[0], 0.0, seat[1]), shoulder, [0.26, 0.36 * scale], false, jacket),
-        Part::ellipsoid([shoulder.x + 0.05, 0.0, shoulder.z + 0.17], [0.26, 0.22, 0.28], Surface::matt(0.4)),
+        Part::ellipsoid([shoulder.x + 0.05, 0.0, shoulder.z + 0.17], [0.26, 0.22, 0.28], Surface::matt(0.4).looking(Look::Helmet)),
     ];
     for side in [-1.0, 1.0] {
         let y = side * 0.13;

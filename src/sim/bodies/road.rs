@@ -3,7 +3,7 @@
 use super::people::{Person, rider};
 use super::{Body, ObjectClass};
 use crate::random::Rng;
-use crate::sim::solid::{Part, Surface, Vec3};
+use crate::sim::solid::{Look, Part, Surface, Vec3};
 
 /// Reflectance of car paint at 905 nm: black and dark blue absorb, white and silver do not.
 pub(super) fn paint(rng: &mut Rng) -> Surface {
@@ -60,7 +60,7 @@ impl CarStyle {
         let [windscreen, rear] = [self.windscreen.map(|s| s * l), self.rear.map(|s| s * l)];
         let radius = (0.205 * h).clamp(0.29, 0.38);
         let mut parts = vec![
-            Part::cuboid([0.0, 0.0, 0.5 * (0.2 + nose)], [l, 2.0 * body, nose - 0.2], paint),
+            Part::cuboid([0.0, 0.0, 0.5 * (0.2 + nose)], [l, 2.0 * body, nose - 0.2], paint.looking(Look::CarBody)),
             Part::prismoid([-half, half], body, [nose, belt], [-half + 0.05, windscreen[0] + 0.1 * l], 0.95 * body, paint),
             Part::prismoid(
                 [rear[0], windscreen[0]],
@@ -85,7 +85,11 @@ impl CarStyle {
             for x in [0.31 * l, -0.29 * l] {
                 parts.push(Part::wheel([x, side * (body - 0.1), radius], radius, 0.22, Surface::RUBBER));
             }
-            parts.push(Part::cuboid([-half + 0.01, side * 0.8 * body, 0.9 * belt], [0.04, 0.16, 0.10], Surface::RETRO));
+            parts.push(Part::cuboid(
+                [-half + 0.01, side * 0.8 * body, 0.9 * belt],
+                [0.04, 0.16, 0.10],
+                Surface::RETRO.looking(Look::TailLamp),
+            ));
         }
         parts.extend([-1.0, 1.0].map(|end| Part::cuboid([end * (half - 0.005), 0.0, 0.45], [0.02, 0.5, 0.11], Surface::RETRO)));
         parts
@@ -110,7 +114,7 @@ pub(crate) fn motorcycle(rng: &mut Rng, ridden: bool) -> Body {
         Part::cuboid([-0.5 * l + 0.2, 0.0, 0.62], [0.02, 0.2, 0.12], Surface::RETRO),
     ]);
     if rng.chance(0.3) {
-        parts.push(Part::cuboid([-0.75, 0.0, 1.02], [0.42, 0.42, 0.38], Surface::matt(0.5)));
+        parts.push(Part::cuboid([-0.75, 0.0, 1.02], [0.42, 0.42, 0.38], Surface::matt(0.5).looking(Look::Coloured)));
     }
     if ridden || rng.chance(0.1) {
         let person = Person::draw(rng);
@@ -132,7 +136,7 @@ pub(crate) fn bicycle(rng: &mut Rng, ridden: bool) -> Body {
     let v = Vec3::new;
     let bar = |from, to| Part::bar(from, to, [0.045, 0.045], true, paint);
     // Spokes let most beams through; the tyre is the rest of the disc.
-    let disc = Surface::porous(0.15, 0.55);
+    let disc = Surface::porous(0.15, 0.55).looking(Look::Spokes);
     let mut parts = vec![
         Part::wheel([front, 0.0, radius], radius, 0.05, disc),
         Part::wheel([back, 0.0, radius], radius, 0.05, disc),
@@ -144,7 +148,7 @@ pub(crate) fn bicycle(rng: &mut Rng, ridden: bool) -> Body {
         bar(v(back, 0.0, radius), v(-0.05, 0.0, 0.32)),
         Part::cuboid([front - 0.16, 0.0, 1.03], [0.1, w, 0.05], Surface::DARK),
         Part::cuboid([-0.2, 0.0, 0.97], [0.27, 0.16, 0.08], Surface::DARK),
-        Part::cuboid([back - 0.1, 0.0, 0.72], [0.03, 0.08, 0.08], Surface::RETRO),
+        Part::cuboid([back - 0.1, 0.0, 0.72], [0.03, 0.08, 0.08], Surface::RETRO.looking(Look::TailLamp)),
     ];
     if rng.chance(0.25) {
         parts.push(Part::cuboid([front - 0.02, 0.0, 0.95], [0.3, 0.34, 0.24], Surface::porous(0.3, 0.3)));

@@ -23,7 +23,7 @@ pub(crate) enum Paving {
 
 impl Paving {
     /// Above the carriageway, metres.
-    fn height(self) -> f32 {
+    pub fn height(self) -> f32 {
         match self {
             Self::Road | Self::Marking => 0.0,
             _ => KERB,
@@ -61,6 +61,16 @@ pub(crate) struct Ground {
     hills: Vec<f32>,
 }
 
+/// Where a ray comes down to the level of the pavement.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct LevelHit {
+    pub distance: f32,
+    /// Change of the height over the ground along the ray, negative.
+    pub rate: f32,
+    pub slope: Vec2,
+    pub foot: Vec2,
+}
+
 /// Where a ray meets the ground.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct GroundHit {
@@ -96,7 +106,12 @@ impl Ground {
     fn cell(&self, p: Vec2) -> Option<usize> {
         let q = (p - self.low) / CELL;
         (q.x >= 0.0 && q.y >= 0.0 && q.x < self.columns as f32 && q.y < self.rows as f32)
-            .then(|| q.y as usize * self.columns + q.x as usize)
+            .then(|| q.y as u32 as usize * self.columns + q.x as u32 as usize)
+    }
+
+    /// Low corner, edge, columns and rows of the paving cells, and the cells row by row.
+    pub fn cells(&self) -> (Vec2, f32, [usize; 2], &[Paving]) {
+        (self.low, CELL, [self.columns, self.rows], &self.paving)
     }
 
     pub fn paving(&self, p: Vec2) -> Paving {
@@ -104,11 +119,12 @@ impl Ground {
     }
 
     /// The hills alone, and their slope.
+    #[inline]
     fn hill(&self, p: Vec2) -> (f32, Vec2) {
         let q = (p - self.low) / HILL_CELL;
         let hill_rows = self.hills.len() / self.hill_columns;
-        let column = (q.x.max(0.0) as usize).min(self.hill_columns - 2);
-        let row = (q.y.max(0.0) as usize).min(hill_rows - 2);
+        let column = (q.x.max(0.0) as u32 as usize).min(self.hill_columns - 2);
+        let row = (q.y.max(0.0) as u32 as usize).min(hill_rows - 2);
         // Beyond the map the border goes on level.
         let (u, v) = ((q.x - column as f32).clamp(0.0, 1.0), (q.y - row as f32).clamp(0.0, 1.0));
         let at = |c: usize, r: usize| self.hills[(row + r) * self.hill_columns + column + c];
@@ -168,15 +184,16 @@ impl Ground {
         })
     }
 
-    /// The first meeting of the ray with the ground nearer than `limit`. `direction` has unit length.
-    pub fn hit(&self, origin: &Vec3, direction: &Vec3, limit: f32) -> Option<GroundHit> {
+    /// Where a ray comes down to the level of the pavement, above road or not, if that is not much beyond `limit`.
+    /// `start` is a first guess of the distance.
+    pub fn level(&self, origin: &Vec3, direction: &Vec3, start: f32, limit: f32) -> Option<LevelHit> {
         let clearance = |t: f32| {
             let p = origin + t * direction;
             let (height, slope) = self.hill(p.xy());
             (p.z - height, direction.z - slope.dot(&direction.xy()), slope, p.xy())
         };
         // Newton's steps to the level of the pavement; the hills are smooth, so a few are enough.
-        let mut t = 0.0;
+        let mut t = start;
         for _ in 0..6 {
             let (above, rate, ..) = clearance(t);
             if rate > -1e-3 {
@@ -192,11 +209,14 @@ impl Ground {
                 break;
             }
         }
-        let (_, rate, slope, p) = clearance(t);
-        if rate > -1e-3 {
-            return None;
-        }
-        let top = self.paving(p);
+        let (_, rate, slope, foot) = clearance(t);
+        (rate <= -1e-3).then_some(LevelHit { distance: t, rate, slope, foot })
+    }
+
+    /// The first meeting of the ray with the ground nearer than `limit`. `direction` has unit length.
+    pub fn hit(&self, origin: &Vec3, direction: &Vec3, limit: f32) -> Option<GroundHit> {
+        let LevelHit { distance: t, rate, slope, foot } = self.level(origin, direction, 0.0, limit)?;
+        let top = self.paving(foot);
         let flat = Vec3::new(-slope.x, -slope.y, 1.0).normalize();
         let hit = if top.height() > 0.0 {
             GroundHit { distance: t, normal: flat, paving: top }

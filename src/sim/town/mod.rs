@@ -1,6 +1,7 @@
 //! A town: its ground, its roads, what stands along them, and the labelled objects that stand still.
 
 mod ground;
+mod kerb;
 mod lots;
 mod path;
 mod props;
@@ -12,7 +13,8 @@ use super::solid::{Part, Vec3};
 use crate::random::Rng;
 use ground::Rectangle;
 
-pub(crate) use ground::{Ground, Paving, Rectangle as Footprint};
+pub(crate) use ground::{Ground, KERB, Paving, Rectangle as Footprint};
+pub(crate) use kerb::KerbMap;
 pub(crate) use path::{Path, Vec2, left_of};
 pub(crate) use roads::{LaneKind, Roads};
 
@@ -24,8 +26,30 @@ const LANE_CLEARANCE: f32 = 1.25;
 pub(crate) struct Town {
     pub ground: Ground,
     pub roads: Roads,
+    /// What is painted on the roads, as it was before the ground's cells rounded it.
+    pub paint: Vec<Stroke>,
     pub props: Vec<Prop>,
     pub standing: Vec<Standing>,
+}
+
+/// A straight piece of a painted line or stripe.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Stroke {
+    pub ends: [Vec2; 2],
+    pub half_width: f32,
+    pub kind: PaintKind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PaintKind {
+    /// Between the two directions.
+    Middle,
+    /// Between lanes of one direction.
+    Lane,
+    /// Between a lane and the parking lane.
+    Parking,
+    /// A stripe of a crossing.
+    Zebra,
 }
 
 /// An unlabelled thing, its parts in town coordinates.
@@ -48,7 +72,7 @@ impl Town {
         let low = roads.nodes.iter().fold(Vec2::repeat(f32::INFINITY), |m, p| m.inf(p)).add_scalar(-BORDER);
         let high = roads.nodes.iter().fold(Vec2::repeat(f32::NEG_INFINITY), |m, p| m.sup(p)).add_scalar(BORDER);
         let mut ground = Ground::new(low, high, &mut Rng::new(seed, "hills"));
-        pave_roads(&mut ground, &roads);
+        let paint = pave_roads(&mut ground, &roads);
         let mut site = Site { ground, props: Vec::new(), standing: Vec::new(), taken: Vec::new() };
         let style = Style::draw(&mut Rng::new(seed, "style"));
         for (id, street) in roads.streets.iter().enumerate() {
@@ -69,7 +93,7 @@ impl Town {
         }
         let mut standing = site.standing;
         standing.retain(|s| !blocks_a_lane(s, &roads));
-        Self { ground: site.ground, roads, props: site.props, standing }
+        Self { ground: site.ground, roads, paint, props: site.props, standing }
     }
 }
 
@@ -115,7 +139,7 @@ impl Style {
     }
 }
 
-fn pave_roads(ground: &mut Ground, roads: &Roads) {
+fn pave_roads(ground: &mut Ground, roads: &Roads) -> Vec<Stroke> {
     let strip = |ground: &mut Ground, path: &Path, half_width: f32, paving: Paving| {
         for pair in path.points().windows(2) {
             ground.pave_strip(pair[0], pair[1], half_width, paving, |old| old != Paving::Road);
@@ -147,37 +171,44 @@ fn pave_roads(ground: &mut Ground, roads: &Roads) {
             strip(ground, &lane.path, 2.3, Paving::Road);
         }
     }
-    for street in &roads.streets {
-        paint_street(ground, street);
-    }
+    roads.streets.iter().flat_map(|street| paint_street(ground, street)).collect()
 }
 
-/// Lane lines, stop lines, crossings and the median.
-fn paint_street(ground: &mut Ground, street: &roads::Street) {
+/// Lane lines, crossings and the median. The strokes are the painted ones.
+fn paint_street(ground: &mut Ground, street: &roads::Street) -> Vec<Stroke> {
+    /// Points of a path (half a metre apart) that one straight stroke stands for.
+    const POINTS: usize = 4;
+    let mut strokes = Vec::new();
     let [from, to] = [street.clear[0] + 1.0, street.clear[1] - 1.0];
-    let mut line = |left: f32, dash: f32, gap: f32, width: f32, paving: Paving| {
+    let mut line = |left: f32, dash: f32, gap: f32, half_width: f32, kind: Option<PaintKind>| {
+        let paving = if kind.is_some() { Paving::Marking } else { Paving::Grass };
         let mut s = from;
         while s < to {
             let piece = street.center.beside(left, s, (s + dash).min(to));
             for pair in piece.points().windows(2) {
-                ground.pave_strip(pair[0], pair[1], width, paving, |_| true);
+                ground.pave_strip(pair[0], pair[1], half_width, paving, |_| true);
+            }
+            let points = piece.points();
+            for i in (0..points.len() - 1).step_by(POINTS) {
+                let ends = [points[i], points[(i + POINTS).min(points.len() - 1)]];
+                strokes.extend(kind.map(|kind| Stroke { ends, half_width, kind }));
             }
             s += dash + gap;
         }
     };
     if street.median > 0.0 {
-        line(0.0, to - from, 1.0, 0.5 * street.median - 0.15, Paving::Grass);
+        line(0.0, to - from, 1.0, 0.5 * street.median - 0.15, None);
     } else {
-        line(0.0, 3.0, 3.0, 0.11, Paving::Marking);
+        line(0.0, 3.0, 3.0, 0.11, Some(PaintKind::Middle));
     }
     for sign in [-1.0, 1.0] {
         for lane in 1..street.lanes {
-            line(sign * (0.5 * street.median + lane as f32 * street.lane_width), 2.0, 4.0, 0.11, Paving::Marking);
+            line(sign * (0.5 * street.median + lane as f32 * street.lane_width), 2.0, 4.0, 0.11, Some(PaintKind::Lane));
         }
     }
     for (side, sign) in [1.0, -1.0].into_iter().enumerate() {
         if street.parking[side] > 0.0 {
-            line(sign * (street.half_width(side) - street.parking[side]), to - from, 1.0, 0.1, Paving::Marking);
+            line(sign * (street.half_width(side) - street.parking[side]), to - from, 1.0, 0.1, Some(PaintKind::Parking));
         }
     }
     for s in [street.clear[0] - 2.2, street.clear[1] + 2.2] {
@@ -185,10 +216,13 @@ fn paint_street(ground: &mut Ground, street: &roads::Street) {
         let mut left = 0.4 - street.half_width(1);
         while left < street.half_width(0) {
             let middle = point + left * left_of(direction);
-            ground.pave_strip(middle - 1.3 * direction, middle + 1.3 * direction, 0.22, Paving::Marking, |_| true);
+            let ends = [middle - 1.3 * direction, middle + 1.3 * direction];
+            ground.pave_strip(ends[0], ends[1], 0.22, Paving::Marking, |_| true);
+            strokes.push(Stroke { ends, half_width: 0.22, kind: PaintKind::Zebra });
             left += 1.1;
         }
     }
+    strokes
 }
 
 /// A town under construction: what has been built, and which ground that takes.

@@ -2,14 +2,14 @@
 //! origin, x along the street or the front.
 
 use crate::random::Rng;
-use crate::sim::solid::{Part, Surface, Vec3};
+use crate::sim::solid::{Look, Part, Surface, Vec3};
 
 /// How far foundations reach below the ground, so that no gap shows on a slope.
 const FOOTING: f32 = 0.6;
 
 /// A block `length` along x and `depth` across, its front at `-y`, with balconies, pillars, windows and sometimes a gable.
 pub(super) fn building(length: f32, depth: f32, height: f32, rng: &mut Rng) -> Vec<Part> {
-    let wall = Surface::matt(rng.range(0.1, 0.85));
+    let wall = Surface::matt(rng.range(0.1, 0.85)).looking(Look::Facade);
     let front = -0.5 * depth;
     let relief = 0.35;
     let mut parts = vec![Part::cuboid([0.0, 0.5 * relief, 0.5 * (height - FOOTING)], [length, depth - relief, height + FOOTING], wall)];
@@ -35,12 +35,19 @@ pub(super) fn building(length: f32, depth: f32, height: f32, rng: &mut Rng) -> V
         }
     }
     if awning {
-        parts.push(Part::cuboid([0.0, front - 0.5, 2.8], [0.9 * length, 1.0, 0.12], Surface::matt(0.4)));
+        parts.push(Part::cuboid([0.0, front - 0.5, 2.8], [0.9 * length, 1.0, 0.12], Surface::matt(0.4).looking(Look::Coloured)));
     }
     if storeys <= 3 && rng.chance(0.6) {
         let rise = rng.range(1.5, 3.5);
-        let gable =
-            Part::prismoid([-0.5 * length, 0.5 * length], 0.5 * depth, [height, height + rise], [-0.45 * length, 0.45 * length], 0.1, wall);
+        let tiles = wall.looking(Look::Roof);
+        let gable = Part::prismoid(
+            [-0.5 * length, 0.5 * length],
+            0.5 * depth,
+            [height, height + rise],
+            [-0.45 * length, 0.45 * length],
+            0.1,
+            tiles,
+        );
         parts.push(gable);
     }
     parts
@@ -57,7 +64,7 @@ pub(super) fn tree(rng: &mut Rng) -> Vec<Part> {
         Vec3::new(lean[0], lean[1], 0.75 * height),
         [2.0 * trunk, 0.0],
         true,
-        Surface::matt(0.3),
+        Surface::matt(0.3).looking(Look::Bark),
     )];
     let crown = height - bare;
     for _ in 0..3 + rng.index(3) {
@@ -95,7 +102,8 @@ pub(super) fn hedge(length: f32, height: f32, rng: &mut Rng) -> Vec<Part> {
 }
 
 pub(super) fn wall(length: f32, height: f32, rng: &mut Rng) -> Vec<Part> {
-    vec![Part::cuboid([0.0, 0.0, 0.5 * (height - FOOTING)], [length, 0.22, height + FOOTING], Surface::matt(rng.range(0.25, 0.5)))]
+    let stone = Surface::matt(rng.range(0.25, 0.5)).looking(Look::Masonry);
+    vec![Part::cuboid([0.0, 0.0, 0.5 * (height - FOOTING)], [length, 0.22, height + FOOTING], stone)]
 }
 
 /// Posts with wire or bars between them.
@@ -126,13 +134,13 @@ pub(super) fn sign(rng: &mut Rng) -> Vec<Part> {
     let side = rng.range(0.5, 0.8);
     vec![
         Part::upright([0.0, 0.0], [-0.3, height + 0.5 * side], [0.035, 0.035], Surface::STEEL),
-        Part::cuboid([0.05, 0.0, height], [0.03, side, side], Surface::RETRO),
+        Part::cuboid([0.05, 0.0, height], [0.03, side, side], Surface::RETRO.looking(Look::Sign)),
     ]
 }
 
 /// A signal on its post; half of them have an arm over the road.
 pub(super) fn traffic_light(rng: &mut Rng) -> Vec<Part> {
-    let housing = |y: f32, z: f32| Part::cuboid([0.0, y, z], [0.3, 0.32, 0.95], Surface::DARK);
+    let housing = |y: f32, z: f32| Part::cuboid([0.0, y, z], [0.3, 0.32, 0.95], Surface::DARK.looking(Look::Signal));
     let mut parts = vec![Part::upright([0.0, 0.0], [-0.3, 5.4], [0.10, 0.08], Surface::STEEL), housing(0.25, 2.9)];
     if rng.chance(0.5) {
         parts.push(Part::bar(Vec3::new(0.0, 0.0, 5.3), Vec3::new(0.0, -4.5, 5.6), [0.12, 0.0], true, Surface::STEEL));
@@ -143,18 +151,19 @@ pub(super) fn traffic_light(rng: &mut Rng) -> Vec<Part> {
 
 /// One of the small upright things that are easily taken for a cone or a person.
 pub(super) fn clutter(rng: &mut Rng) -> Vec<Part> {
+    let coloured = |reflectance: f32| Surface::matt(reflectance).looking(Look::Coloured);
     match rng.index(7) {
         0 => vec![Part::upright([0.0, 0.0], [-0.1, rng.range(0.7, 1.0)], [0.07, 0.07], Surface::STEEL)],
         1 => vec![
-            Part::upright([0.0, 0.0], [-0.1, 0.75], [0.13, 0.11], Surface::matt(0.4)),
-            Part::ellipsoid([0.0, 0.0, 0.75], [0.24, 0.24, 0.2], Surface::matt(0.4)),
-            Part::cuboid([0.0, 0.0, 0.5], [0.36, 0.12, 0.12], Surface::matt(0.4)),
+            Part::upright([0.0, 0.0], [-0.1, 0.75], [0.13, 0.11], coloured(0.4)),
+            Part::ellipsoid([0.0, 0.0, 0.75], [0.24, 0.24, 0.2], coloured(0.4)),
+            Part::cuboid([0.0, 0.0, 0.5], [0.36, 0.12, 0.12], coloured(0.4)),
         ],
-        2 => vec![Part::upright([0.0, 0.0], [-0.1, rng.range(0.8, 1.15)], [0.25, 0.28], Surface::matt(rng.range(0.15, 0.4)))],
-        3 => vec![Part::cuboid([0.0, 0.0, 0.6], [rng.range(0.6, 1.4), 0.45, 1.3], Surface::matt(0.35))],
+        2 => vec![Part::upright([0.0, 0.0], [-0.1, rng.range(0.8, 1.15)], [0.25, 0.28], coloured(rng.range(0.15, 0.4)))],
+        3 => vec![Part::cuboid([0.0, 0.0, 0.6], [rng.range(0.6, 1.4), 0.45, 1.3], coloured(0.35))],
         4 => vec![
-            Part::cuboid([0.0, 0.0, 0.43], [1.7, 0.45, 0.06], Surface::matt(0.35)),
-            Part::cuboid([0.0, 0.22, 0.68], [1.7, 0.05, 0.35], Surface::matt(0.35)),
+            Part::cuboid([0.0, 0.0, 0.43], [1.7, 0.45, 0.06], Surface::matt(0.35).looking(Look::Wood)),
+            Part::cuboid([0.0, 0.22, 0.68], [1.7, 0.05, 0.35], Surface::matt(0.35).looking(Look::Wood)),
             Part::cuboid([-0.7, 0.0, 0.2], [0.08, 0.4, 0.44], Surface::STEEL),
             Part::cuboid([0.7, 0.0, 0.2], [0.08, 0.4, 0.44], Surface::STEEL),
         ],
@@ -166,7 +175,7 @@ pub(super) fn clutter(rng: &mut Rng) -> Vec<Part> {
             let height = rng.range(1.5, 2.1);
             vec![
                 Part::upright([0.0, 0.0], [-0.1, 0.9], [0.05, 0.05], Surface::STEEL),
-                Part::cuboid([0.0, 0.0, height - 0.35], [0.4, 0.25, 0.9], Surface::matt(0.3)),
+                Part::cuboid([0.0, 0.0, height - 0.35], [0.4, 0.25, 0.9], coloured(0.3)),
             ]
         }
     }
@@ -177,8 +186,8 @@ pub(super) fn bus_shelter() -> Vec<Part> {
     let mut parts = vec![
         Part::cuboid([0.0, 0.0, 2.5], [4.2, 1.5, 0.1], Surface::STEEL),
         Part::cuboid([0.0, 0.65, 1.25], [4.0, 0.03, 2.1], Surface { passes: 0.75, ..Surface::GLASS }),
-        Part::cuboid([0.4, 0.4, 0.45], [2.4, 0.35, 0.06], Surface::matt(0.3)),
-        Part::cuboid([2.0, 0.0, 1.3], [0.12, 1.2, 2.0], Surface::matt(0.4)),
+        Part::cuboid([0.4, 0.4, 0.45], [2.4, 0.35, 0.06], Surface::matt(0.3).looking(Look::Wood)),
+        Part::cuboid([2.0, 0.0, 1.3], [0.12, 1.2, 2.0], Surface::matt(0.4).looking(Look::Coloured)),
     ];
     parts.extend([-2.0, 2.0].map(|x| Part::upright([x, 0.65], [-0.1, 2.5], [0.05, 0.05], Surface::STEEL)));
     parts
@@ -188,8 +197,8 @@ pub(super) fn bus_shelter() -> Vec<Part> {
 pub(super) fn heap(rng: &mut Rng) -> Vec<Part> {
     let (width, height) = (rng.range(1.5, 4.0), rng.range(0.6, 1.6));
     vec![
-        Part::ellipsoid([0.0; 3], [1.3 * width, width, 2.0 * height], Surface::matt(0.3)),
-        Part::ellipsoid([0.3 * width, 0.2, 0.0], [width, width, 1.4 * height], Surface::matt(0.3)),
+        Part::ellipsoid([0.0; 3], [1.3 * width, width, 2.0 * height], Surface::matt(0.3).looking(Look::Soil)),
+        Part::ellipsoid([0.3 * width, 0.2, 0.0], [width, width, 1.4 * height], Surface::matt(0.3).looking(Look::Soil)),
     ]
 }
 
@@ -204,9 +213,9 @@ pub(super) fn material(rng: &mut Rng) -> Vec<Part> {
             })
             .collect(),
         1 => vec![
-            Part::cuboid([0.0, 0.0, 0.5], [1.2, 1.0, 1.0], Surface::matt(0.4)),
-            Part::cuboid([1.3, 0.1, 0.3], [1.2, 0.9, 0.6], Surface::matt(0.4)),
+            Part::cuboid([0.0, 0.0, 0.5], [1.2, 1.0, 1.0], Surface::matt(0.4).looking(Look::Wood)),
+            Part::cuboid([1.3, 0.1, 0.3], [1.2, 0.9, 0.6], Surface::matt(0.4).looking(Look::Wood)),
         ],
-        _ => vec![Part::cuboid([0.0, 0.0, 1.2], [4.5, 2.3, 2.6], Surface::matt(0.5))],
+        _ => vec![Part::cuboid([0.0, 0.0, 1.2], [4.5, 2.3, 2.6], Surface::matt(0.5).looking(Look::Cargo))],
     }
 }
