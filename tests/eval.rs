@@ -81,6 +81,42 @@ fn the_bundled_model_on_the_bundled_drive() {
     assert!(all["score_correlation"].as_f64() > Some(0.999_999));
 }
 
+#[test]
+fn a_report_is_one_page_and_its_plots() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (report, json) = (folder.path().join("a & b"), folder.path().join("metrics.json"));
+    let [report_text, json_text] = [&report, &json].map(|p| p.to_str().expect("text"));
+    let judged = [MODEL, DRIVE, "--every", "0.25", "--json", json_text, "--report", report_text];
+    let (_, said) = succeeds(&[&judged[..], &["--worst-score", "0.2"]].concat());
+    assert!(said.contains("report.html"), "{said}");
+    let page = std::fs::read_to_string(report.join("report.html")).expect("written");
+    let json: Value = serde_json::from_slice(&std::fs::read(&json).expect("written")).expect("JSON");
+    let figure = |value: &Value| format!("{:.3}", value.as_f64().expect("a number"));
+    let car = &json["classes"]["car"];
+    for part in [
+        format!("mAP {}, NDS {}", figure(&json["mAP"]), figure(&json["NDS"])),
+        format!(
+            "<td class=\"left\">car</td><td>{}</td><td>{}</td><td>{}</td>",
+            car["objects"],
+            car["predictions"],
+            figure(&car["ap"]["0.5"])
+        ),
+        format!("<td>{}</td><td>{}</td>", figure(&car["mean_ap"]), figure(&car["max_recall"])),
+        "a &amp; b".to_owned(),
+        "from a score of 0.2 on".to_owned(),
+    ] {
+        assert!(page.contains(&part), "`{part}` is not in the page");
+    }
+    // Three frames within a second are one picture.
+    assert_eq!(page.matches("<img ").count(), 1);
+    let plot = std::fs::read_to_string(report.join("precision_recall_car.svg")).expect("written");
+    assert!(page.contains(&plot) && plot.contains("within 0.5 m"));
+    // With no more frames to show than none.
+    succeeds(&[&judged[..], &["--worst", "0"]].concat());
+    assert!(!std::fs::read_to_string(report.join("report.html")).expect("written").contains("<img "));
+    assert_eq!(eval(&[MODEL, DRIVE, "--worst", "3"]).status.code(), Some(2), "--worst alone is wrong usage");
+}
+
 /// The bundled drive again, without the bag: coordinates there are rounded to 2 mm, and points are counted otherwise.
 #[test]
 fn a_simulated_drive_gives_nearly_the_figures_of_its_bag() {

@@ -6,7 +6,8 @@ mod support;
 use lidar_ptq::detect::{Detector, FloatNetwork};
 use lidar_ptq::geometry::Pose;
 use lidar_ptq::node::{
-    Evaluator, FrameRecord, FrameSink, InputOptions, Inputs, LabelledBags, MotionTracker, Perception, Summary, TruthOptions, replay,
+    Evaluator, FrameRecord, FrameSink, InputOptions, Inputs, LabelledBags, LabelledEvent, MotionTracker, Perception, Summary, TruthOptions,
+    replay,
 };
 use lidar_ptq::ros::bag::{BagWriter, RawMessage};
 use lidar_ptq::ros::msg::RosMessage;
@@ -165,7 +166,8 @@ fn run(publishes: Publishes, from_s: f64) -> (Vec<(PointCloud, usize)>, Summary)
     let detector = Detector::new(model.config().clone(), Box::new(network)).expect("a detector");
     let mut perception = Perception::new(detector, MotionTracker::new(None));
     let mut merged = Merged::default();
-    let summary = replay(&mut inputs, &mut perception, &mut [&mut merged], usize::MAX, &mut |_| true).expect("no sink fails");
+    let summary = replay(&mut inputs.by_ref().map(LabelledEvent::from), &mut perception, &mut [&mut merged], usize::MAX, &mut |_| true)
+        .expect("no sink fails");
     assert_eq!((summary.frames, inputs.problems().len()), (merged.0.len(), 0));
     (merged.0, summary)
 }
@@ -339,11 +341,11 @@ fn a_message_that_is_no_transform_is_noted_and_does_no_harm() {
     bag.write_raw("/tf", TFMessage::TYPE, TFMessage::DEFINITION, START, &[0, 1, 0, 0, 255, 255, 255, 255]).expect("written");
     bag.write(TOPIC, START, &encode_cloud(&cloud(0))).expect("written");
     bag.finish().expect("written");
-    let mut inputs = Inputs::open(&[path], vec!["intensity".into()], InputOptions::default()).expect("a bag");
+    let inputs = Inputs::open(&[path], vec!["intensity".into()], InputOptions::default()).expect("a bag");
     let model = tiny_model(SWEEPS);
     let detector = Detector::new(model.config().clone(), Box::new(FloatNetwork::new(&model).expect("a network"))).expect("a detector");
     let mut perception = Perception::new(detector, MotionTracker::new(None));
-    let summary = replay(&mut inputs, &mut perception, &mut [], usize::MAX, &mut |_| true).expect("no sink fails");
+    let summary = replay(&mut inputs.map(LabelledEvent::from), &mut perception, &mut [], usize::MAX, &mut |_| true).expect("no sink fails");
     assert_eq!(summary.frames, 1);
     assert!(notes(&summary).contains("1 x transform or odometry messages that could not be used"), "{}", notes(&summary));
 }

@@ -200,7 +200,7 @@ impl Agreement {
     }
 
     /// One line overall, then by class and by range.
-    pub fn table(&self) -> String {
+    pub fn table(&self) -> Table {
         let mut headers = vec!["agreement".to_owned()];
         for t in &self.rules.thresholds {
             headers.extend([format!("teacher >{t}"), "student".into(), "recall".into(), "precision".into()]);
@@ -229,7 +229,7 @@ impl Agreement {
         line("all".into(), self.overall());
         self.by_class().into_iter().for_each(|(name, figures)| line(name.into(), figures));
         self.by_range().into_iter().for_each(|(range, figures)| line(range_name(&range), figures));
-        table.to_string()
+        table
     }
 
     /// `all`, `classes`, `ranges`, and the rules.
@@ -413,6 +413,6 @@ mod tests {
         agreement.add([0.0; 2], &[], &[]);
         let all = agreement.overall();
         assert_eq!((all.pairs, all.center_shift_m, all.score_correlation, all.thresholds[0].recall), (0, None, None, None));
-        assert!(agreement.table().contains("traffic_cone"));
+        assert!(agreement.table().to_string().contains("traffic_cone"));
     }
 }

@@ -18,6 +18,7 @@ pub struct Chart {
     y_label: String,
     x_range: Option<Range<f64>>,
     y_range: Option<Range<f64>>,
+    legend: SeriesLabelPosition,
     lines: Vec<Line>,
 }
 
@@ -51,12 +52,18 @@ const LINE_COLORS: [RGBColor; 7] = [
 impl Chart {
     pub fn new(title: &str, x_label: &str, y_label: &str) -> Self {
         let [title, x_label, y_label] = [title, x_label, y_label].map(str::to_owned);
-        Self { title, x_label, y_label, x_range: None, y_range: None, lines: Vec::new() }
+        Self { title, x_label, y_label, x_range: None, y_range: None, legend: SeriesLabelPosition::MiddleRight, lines: Vec::new() }
     }
 
     /// Fixes the axes; without it they cover what is drawn.
     pub fn ranges(mut self, x: Range<f64>, y: Range<f64>) -> Self {
         (self.x_range, self.y_range) = (Some(x), Some(y));
+        self
+    }
+
+    /// Names the lines in the lower left corner instead of on the right: for lines that fall from a full height.
+    pub fn legend_low(mut self) -> Self {
+        self.legend = SeriesLabelPosition::LowerLeft;
         self
     }
 
@@ -94,7 +101,8 @@ impl Chart {
                 .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], color.stroke_width(2)));
         }
         if self.lines.len() > 1 {
-            chart.configure_series_labels().background_style(WHITE.mix(0.8)).border_style(BLACK.mix(0.3)).draw()?;
+            let mut names = chart.configure_series_labels();
+            names.position(self.legend.clone()).background_style(WHITE.mix(0.8)).border_style(BLACK.mix(0.3)).draw()?;
         }
         drop(chart);
         area.present()?;

@@ -1,4 +1,4 @@
-//! Metrics, tables, charts and pictures: how good boxes are, and how they look.
+//! Metrics, tables, charts, pictures and reports: how good boxes are, and how they look.
 //!
 //! Boxes carry the index of their class in a list of names that goes with them.
 
@@ -8,6 +8,7 @@ mod frame;
 pub mod kitti;
 pub mod nuscenes;
 pub mod picture;
+pub mod report;
 pub mod table;
 
 pub use frame::{EvalFrame, RANGE_BINS, ScoredBox, TruthBox, range_name};

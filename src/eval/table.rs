@@ -26,6 +26,16 @@ impl Table {
         Self { left: columns, ..self }
     }
 
+    /// All rows, the headers first.
+    pub(super) fn rows(&self) -> &[Vec<String>] {
+        &self.rows
+    }
+
+    /// Whether a column is aligned left.
+    pub(super) fn is_left(&self, column: usize) -> bool {
+        column < self.left
+    }
+
     /// A row may be shorter than the headers.
     pub fn row(&mut self, cells: impl IntoIterator<Item = String>) {
         self.rows.push(cells.into_iter().collect());
@@ -38,11 +48,10 @@ impl fmt::Display for Table {
         let width = |c: usize| self.rows.iter().filter_map(|r| r.get(c)).map(|cell| cell.chars().count()).max().unwrap_or(0);
         let widths: Vec<usize> = (0..columns).map(width).collect();
         for row in &self.rows {
-            let cells = row
-                .iter()
-                .zip(&widths)
-                .enumerate()
-                .map(|(column, (cell, &width))| if column < self.left { format!("{cell:<width$}") } else { format!("{cell:>width$}") });
+            let cells =
+                row.iter().zip(&widths).enumerate().map(|(column, (cell, &width))| {
+                    if self.is_left(column) { format!("{cell:<width$}") } else { format!("{cell:>width$}") }
+                });
             writeln!(f, "{}", cells.collect::<Vec<_>>().join("  ").trim_end())?;
         }
         Ok(())

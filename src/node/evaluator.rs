@@ -1,17 +1,17 @@
 //! A model judged on labelled recordings: every cloud goes the way that it goes on the robot, and some are looked at.
 
-use super::input::{OpenFrame, UnusableFrame};
+use super::input::{Event, OpenFrame, UnusableFrame};
+use super::labelled_frame::{ego_in, scored, truth_in};
 use super::perception::{Frame, Perception};
 use super::replay::{count, skip};
 use super::summary::Summary;
 use super::waiting::{Arrived, Waiting, in_vain_note};
-use crate::detect::Detection;
 use crate::eval::agreement::{Agreement, AgreementRules};
 use crate::eval::nuscenes::{DetectionMetric, Evaluation};
+use crate::eval::report::{WorstFrames, WorstRules};
 use crate::eval::{EvalFrame, ScoredBox, TruthBox};
-use crate::geometry::Box3;
 use crate::ros::bag::RawMessage;
-use crate::sensor::{PointCloud, Stamp};
+use crate::sensor::Stamp;
 
 /// What happens next in a labelled recording.
 #[derive(Clone, Debug)]
@@ -26,6 +26,20 @@ pub enum LabelledEvent {
     Cloud(Box<LabelledCloud>),
     /// Why there is no cloud in this place.
     Failed(UnusableFrame),
+}
+
+/// An input of which nobody has labels.
+impl From<Event> for LabelledEvent {
+    fn from(event: Event) -> Self {
+        match event {
+            Event::Start { source } => Self::Start { source, labelled: false },
+            Event::Motion(message) => Self::Motion(message),
+            Event::Frame(frame) => match *frame {
+                Ok(input) => Self::Cloud(Box::new(LabelledCloud { input, labels: None })),
+                Err(reason) => Self::Failed(reason),
+            },
+        }
+    }
 }
 
 /// A cloud, and what was there.
@@ -77,6 +91,8 @@ pub struct EvalOutcome {
     pub evaluation: Evaluation,
     /// With the second model.
     pub agreement: Option<Agreement>,
+    /// If asked for.
+    pub worst: Option<WorstFrames>,
     /// Of the frames that were judged.
     pub summary: Summary,
     /// Recordings seen.
@@ -93,8 +109,14 @@ impl Evaluator {
     /// At most one frame in `every_s` seconds is judged, the first after that time; with 0 every frame is.
     pub fn new(perception: Perception, every_s: f64) -> Self {
         let metric = DetectionMetric::for_classes(&perception.detector().config().classes());
-        let outcome =
-            EvalOutcome { evaluation: Evaluation::new(metric), agreement: None, summary: Summary::default(), recordings: 0, clouds: 0 };
+        let outcome = EvalOutcome {
+            evaluation: Evaluation::new(metric),
+            agreement: None,
+            worst: None,
+            summary: Summary::default(),
+            recordings: 0,
+            clouds: 0,
+        };
         Self { perception, against: None, every_s, recording: Recording::default(), waiting: Waiting::default(), outcome }
     }
 
@@ -105,6 +127,12 @@ impl Evaluator {
         let labels = teacher.detector().config().classes().iter().map(|class| own.iter().position(|c| c == class)).collect();
         self.against = Some(Teacher { perception: teacher, labels });
         self.outcome.agreement = Some(Agreement::new(rules));
+        self
+    }
+
+    /// Keeps the clouds of the worst frames.
+    pub fn keep_worst(mut self, rules: WorstRules) -> Self {
+        self.outcome.worst = Some(WorstFrames::new(rules));
         self
     }
 
@@ -177,12 +205,8 @@ impl Evaluator {
         let teacher = teacher.transpose().map_err(|e| format!("the second model: {e}"))?;
 
         let cloud = &input.cloud;
-        let truth = labels.map(|labels| self.truth_in(cloud, labels)).transpose()?;
-        let [x, y, _] = self.perception.motion().vehicle_in(&cloud.frame_id, cloud.stamp).unwrap_or_else(|| {
-            self.outcome.summary.note("ranges are measured from the sensor: /tf does not say where the vehicle is (base_link)");
-            [0.0; 3]
-        });
-        let ego = [x as f32, y as f32];
+        let truth = labels.map(|labels| truth_in(&self.perception, cloud, labels)).transpose()?;
+        let ego = ego_in(&self.perception, cloud, &mut self.outcome.summary);
         count(&input, &frame, &self.perception, &mut self.outcome.summary);
         self.outcome.summary.frames += 1;
         let predictions = scored(&frame);
@@ -192,22 +216,11 @@ impl Evaluator {
         if let Some(truth) = truth {
             let time_s = self.recording.start.map_or(0.0, |start| cloud.stamp.seconds_since(start));
             self.outcome.evaluation.add(EvalFrame { source: input.source, time_s, ego, predictions, truth });
+            if let Some(worst) = &mut self.outcome.worst {
+                worst.offer_last(&self.outcome.evaluation, &frame.cloud);
+            }
         }
         Ok(())
-    }
-
-    /// The labels in the cloud's frame, points counted.
-    fn truth_in(&self, cloud: &PointCloud, labels: Labels) -> Result<Vec<TruthBox>, String> {
-        let Labels { frame_id, mut boxes } = labels;
-        if frame_id != cloud.frame_id {
-            let pose = self.perception.motion().lookup(&cloud.frame_id, &frame_id, cloud.stamp);
-            let pose = pose.map_err(|e| format!("labels are in frame `{frame_id}`, the cloud in `{}`: {e}", cloud.frame_id))?;
-            boxes.iter_mut().for_each(|t| t.bbox = t.bbox.moved(&pose));
-        }
-        for t in boxes.iter_mut().filter(|t| t.points.is_none()) {
-            t.points = Some(points_inside(cloud, &t.bbox));
-        }
-        Ok(boxes)
     }
 }
 
@@ -237,15 +250,6 @@ impl Teacher {
 fn missing_motion_s(student: &Perception, teacher: Option<&Teacher>, input: &OpenFrame) -> Option<f64> {
     let perceptions = std::iter::once(student).chain(teacher.map(|t| &t.perception));
     perceptions.filter_map(|p| p.missing_motion_s(input)).reduce(f64::max)
-}
-
-fn scored(frame: &Frame) -> Vec<ScoredBox> {
-    frame.detections.boxes.iter().map(|&Detection { bbox, score, label }| ScoredBox { bbox, label, score }).collect()
-}
-
-fn points_inside(cloud: &PointCloud, bbox: &Box3) -> u32 {
-    let inside = cloud.data.outer_iter().filter(|p| bbox.contains([p[0], p[1], p[2]]));
-    inside.count() as u32
 }
 
 #[cfg(test)]

@@ -22,6 +22,8 @@ pub struct InputOptions {
     /// Seconds after a bag's first message from which, and until which, frames are taken.
     pub from_s: f64,
     pub until_s: Option<f64>,
+    /// Topics of bags whose messages are handed on as they are, where they exist.
+    pub pass_on: Vec<String>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -47,7 +49,7 @@ pub enum InputError {
 pub enum Event {
     /// A recording starts; what was known of the motion before does not hold here.
     Start { source: String },
-    /// A transform or odometry message of a bag.
+    /// A transform or odometry message of a bag, or one of a topic that is handed on.
     Motion(RawMessage),
     /// A cloud, or why there is none in its place.
     Frame(Box<Result<OpenFrame, UnusableFrame>>),
@@ -158,6 +160,15 @@ impl Inputs {
             Recording::Bag { reader, topic, .. } => reader.topics().iter().find(|t| *t.name == **topic).map_or(0, |t| t.count),
         };
         self.recordings.iter().map(frames).sum()
+    }
+
+    /// Of each recording that has not begun, whether it is a bag with this topic of this type.
+    pub(super) fn carry(&self, topic: &str, type_name: &str) -> Vec<bool> {
+        let carries = |r: &Recording| match r {
+            Recording::Bag { reader, .. } => reader.topics().iter().any(|t| *t.name == *topic && *t.type_name == *type_name),
+            Recording::Files { .. } => false,
+        };
+        self.recordings.iter().map(carries).collect()
     }
 
     /// Parts of bags that could not be read, so far.
@@ -322,7 +333,8 @@ fn open_bag(path: &Path, mut reader: BagReader, options: &InputOptions) -> Resul
     };
     let mut latched = VecDeque::new();
     let motion = [TFMessage::TYPE, Odometry::TYPE].into_iter().flat_map(of_type);
-    let mut selection = Selection::topics(motion.chain([topic.clone()]));
+    let passed_on = options.pass_on.iter().filter(|wanted| all.iter().any(|t| *t.name == ***wanted)).cloned();
+    let mut selection = Selection::topics(motion.chain([topic.clone()]).chain(passed_on));
     if let Some((first, _)) = reader.time_range() {
         let at = |seconds: f64| Stamp(first.0.saturating_add(Stamp::from_secs_f64(seconds).0));
         if options.from_s > 0.0 {

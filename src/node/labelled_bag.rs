@@ -1,9 +1,11 @@
 //! Bags with ground truth, as evaluation wants them.
 
-use super::evaluator::{LabelledCloud, LabelledEvent};
-use super::input::{Event, InputError, InputOptions, Inputs};
-use super::truth::{BagTruth, TruthError, TruthOptions};
+use super::evaluator::LabelledEvent;
+use super::input::{InputError, InputOptions, Inputs};
+use super::truth::{BagTruth, TruthError, TruthOptions, USUAL_TOPIC};
 use crate::ros::bag::BagError;
+use crate::ros::msg::RosMessage;
+use crate::ros::msg::vision_msgs::Detection3DArray;
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 
@@ -42,6 +44,31 @@ impl LabelledBags {
         Ok(Self { inputs, waiting, truth: None })
     }
 
+    /// Opens every input, and reads the labels of the bags that have some on the usual topic, or on the one that `truth` names.
+    /// Their messages are handed on among those of motion. Bags without are not looked at twice.
+    ///
+    /// A lone topic of another name is not taken for labels, as [`LabelledBags::open`] would: it may hold what some detector
+    /// found, this one even.
+    ///
+    /// # Errors
+    /// As [`Inputs::open`] and [`BagTruth::read`], and a named topic that no bag has.
+    pub fn open_with_labels_if_any(
+        paths: &[PathBuf],
+        wanted: Vec<String>,
+        mut options: InputOptions,
+        truth: &TruthOptions,
+    ) -> Result<Self, LabelledBagsError> {
+        let topic = truth.topic.as_deref().unwrap_or(USUAL_TOPIC).to_owned();
+        options.pass_on.push(topic.clone());
+        let inputs = Inputs::open(paths, wanted, options)?;
+        let labelled = inputs.carry(&topic, Detection3DArray::TYPE);
+        let needed = truth.topic.is_some() && !labelled.contains(&true);
+        let truth = TruthOptions { topic: Some(topic), ..truth.clone() };
+        let read = |(path, labelled): (&PathBuf, bool)| (labelled || needed).then(|| BagTruth::read(path, &truth)).transpose();
+        let waiting = paths.iter().zip(labelled).map(read).collect::<Result<_, _>>()?;
+        Ok(Self { inputs, waiting, truth: None })
+    }
+
     /// What could not be used of the labels that were read, a sentence each.
     pub fn remarks(&self) -> Vec<String> {
         self.waiting.iter().chain([&self.truth]).flatten().flat_map(BagTruth::remarks).collect()
@@ -56,20 +83,15 @@ impl Iterator for LabelledBags {
     type Item = LabelledEvent;
 
     fn next(&mut self) -> Option<LabelledEvent> {
-        let event = match self.inputs.next()? {
-            Event::Start { source } => {
+        let mut event = LabelledEvent::from(self.inputs.next()?);
+        match &mut event {
+            LabelledEvent::Start { labelled, .. } => {
                 self.truth = self.waiting.pop_front().flatten();
-                LabelledEvent::Start { source, labelled: self.truth.is_some() }
+                *labelled = self.truth.is_some();
             }
-            Event::Motion(message) => LabelledEvent::Motion(message),
-            Event::Frame(frame) => match *frame {
-                Err(reason) => LabelledEvent::Failed(reason),
-                Ok(input) => {
-                    let labels = self.truth.as_ref().and_then(|t| t.at(input.cloud.stamp)).cloned();
-                    LabelledEvent::Cloud(Box::new(LabelledCloud { input, labels }))
-                }
-            },
-        };
+            LabelledEvent::Cloud(cloud) => cloud.labels = self.truth.as_ref().and_then(|t| t.at(cloud.input.cloud.stamp)).cloned(),
+            LabelledEvent::Motion(_) | LabelledEvent::Failed(_) => {}
+        }
         Some(event)
     }
 }

@@ -5,8 +5,10 @@
 
 mod evaluator;
 mod input;
+mod judge;
 mod labelled_bag;
 mod labelled_dataset;
+mod labelled_frame;
 pub mod messages;
 mod motion;
 mod perception;
@@ -19,6 +21,7 @@ mod waiting;
 
 pub use evaluator::{EvalOutcome, Evaluator, LabelledCloud, LabelledEvent, Labels};
 pub use input::{Event, InputError, InputOptions, Inputs, OpenFrame, UnusableFrame};
+pub use judge::JudgeSink;
 pub use labelled_bag::{LabelledBags, LabelledBagsError};
 pub use labelled_dataset::LabelledDataset;
 pub use motion::{MotionLimits, MotionSource, MotionTracker};

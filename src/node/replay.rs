@@ -1,11 +1,14 @@
 //! The detector node without a network: inputs are read as fast as they can be worked on, in order, none dropped.
 
-use super::input::{Event, Inputs, OpenFrame, UnusableFrame};
+use super::evaluator::{LabelledCloud, LabelledEvent, Labels};
+use super::input::{OpenFrame, UnusableFrame};
+use super::labelled_frame::{ego_in, scored, truth_in};
 use super::motion::{MotionSource, is_gap};
 use super::perception::{Frame, Perception};
 use super::summary::{Stage, Summary};
 use super::waiting::{Arrived, Released, Waiting, in_vain_note};
 use crate::detect::HeadMaps;
+use crate::eval::EvalFrame;
 use crate::ros::bag::RawMessage;
 use crate::sensor::{LeftOut, Reset, Stamp};
 use std::time::{Duration, Instant};
@@ -18,6 +21,8 @@ pub struct FrameRecord<'a> {
     pub frame: &'a Frame,
     /// The network's raw outputs, by role.
     pub maps: Option<&'a HeadMaps>,
+    /// The boxes beside the labelled objects, if somebody labelled this moment.
+    pub labelled: Option<&'a EvalFrame>,
 }
 
 /// Something that takes results: a bag, a file of lines, pictures.
@@ -54,15 +59,24 @@ pub enum ReplayError {
 /// # Errors
 /// A sink that fails.
 pub fn replay(
-    inputs: &mut Inputs,
+    inputs: &mut dyn Iterator<Item = LabelledEvent>,
     perception: &mut Perception,
     sinks: &mut [&mut dyn FrameSink],
     max_frames: usize,
     go_on: &mut dyn FnMut(&Summary) -> bool,
 ) -> Result<Summary, ReplayError> {
     let wants_maps = sinks.iter().any(|s| s.wants_maps());
-    let mut run =
-        Run { perception, sinks, max_frames, go_on, wants_maps, summary: Summary::default(), waiting: Waiting::default(), ended: false };
+    let mut run = Run {
+        perception,
+        sinks,
+        max_frames,
+        go_on,
+        wants_maps,
+        summary: Summary::default(),
+        waiting: Waiting::default(),
+        first_labelled: None,
+        ended: false,
+    };
     while !run.is_done() {
         let start = Instant::now();
         let event = inputs.next();
@@ -72,28 +86,27 @@ pub fn replay(
                 run.release(None)?;
                 break;
             }
-            Some(Event::Start { source }) => {
+            Some(LabelledEvent::Start { source, labelled }) => {
                 run.release(None)?;
-                tracing::info!(%source, "recording starts");
+                tracing::info!(%source, labelled, "recording starts");
                 run.perception.reset();
+                run.first_labelled = None;
             }
-            Some(Event::Motion(message)) => {
+            Some(LabelledEvent::Motion(message)) => {
                 let now = message.stamp;
                 run.perception.on_motion(&message);
                 run.waiting.push(now, Arrived::Motion(message));
                 run.release(Some(now))?;
             }
-            Some(Event::Frame(opened)) => match *opened {
-                Err(UnusableFrame { source_name, reason }) => {
-                    skip(&mut run.summary, &source_name, &reason);
-                    run.ended = !(run.go_on)(&run.summary);
-                }
-                Ok(input) => {
-                    let now = input.arrived();
-                    run.waiting.push(now, Arrived::Cloud((input, read)));
-                    run.release(Some(now))?;
-                }
-            },
+            Some(LabelledEvent::Failed(UnusableFrame { source_name, reason })) => {
+                skip(&mut run.summary, &source_name, &reason);
+                run.ended = !(run.go_on)(&run.summary);
+            }
+            Some(LabelledEvent::Cloud(cloud)) => {
+                let now = cloud.input.arrived();
+                run.waiting.push(now, Arrived::Cloud((cloud, read)));
+                run.release(Some(now))?;
+            }
         }
     }
     let mut summary = run.summary;
@@ -113,7 +126,9 @@ struct Run<'a, 's> {
     wants_maps: bool,
     summary: Summary,
     /// Clouds, and what it took to read them.
-    waiting: Waiting<(OpenFrame, Duration)>,
+    waiting: Waiting<(Box<LabelledCloud>, Duration)>,
+    /// When the recording's first labelled cloud was.
+    first_labelled: Option<Stamp>,
     /// `go_on` has said no.
     ended: bool,
 }
@@ -126,52 +141,58 @@ impl Run<'_, '_> {
     /// Works on what has no more reason to wait at the recording's time `now`; `None`: the recording has ended.
     fn release(&mut self, now: Option<Stamp>) -> Result<(), ReplayError> {
         while !self.is_done()
-            && let Some(Released { what, in_vain }) = self.waiting.next(now, |(input, _)| self.perception.missing_motion_s(input))
+            && let Some(Released { what, in_vain }) = self.waiting.next(now, |(cloud, _)| self.perception.missing_motion_s(&cloud.input))
         {
             match what {
                 Arrived::Motion(message) => write(self.sinks, self.summary.frames, |s| s.on_motion(&message))?,
-                Arrived::Cloud((input, read)) => {
+                Arrived::Cloud((cloud, read)) => {
                     if in_vain {
                         self.summary.note(in_vain_note());
                     }
                     self.summary.add_time(Stage::Read, read);
-                    process(&input, self.perception, self.sinks, self.wants_maps, &mut self.summary)?;
+                    self.process(*cloud)?;
                     self.ended = !(self.go_on)(&self.summary);
                 }
             }
         }
         Ok(())
     }
-}
 
-fn process(
-    input: &OpenFrame,
-    perception: &mut Perception,
-    sinks: &mut [&mut dyn FrameSink],
-    wants_maps: bool,
-    summary: &mut Summary,
-) -> Result<(), ReplayError> {
-    let mut maps = None;
-    let mut keep = |m: &HeadMaps| {
-        if wants_maps {
-            maps = Some(m.clone());
-        }
-    };
-    let frame = match perception.on_cloud(input, &mut keep) {
-        Ok(frame) => frame,
-        Err(reason) => {
-            skip(summary, &input.source, &reason.to_string());
-            return Ok(());
-        }
-    };
-    count(input, &frame, perception, summary);
+    fn process(&mut self, LabelledCloud { input, labels }: LabelledCloud) -> Result<(), ReplayError> {
+        let mut maps = None;
+        let mut keep = |m: &HeadMaps| {
+            if self.wants_maps {
+                maps = Some(m.clone());
+            }
+        };
+        let frame = match self.perception.on_cloud(&input, &mut keep) {
+            Ok(frame) => frame,
+            Err(reason) => {
+                skip(&mut self.summary, &input.source, &reason.to_string());
+                return Ok(());
+            }
+        };
+        count(&input, &frame, self.perception, &mut self.summary);
+        let labelled = labels.and_then(|labels| self.labelled(&input, &frame, labels));
 
-    let start = Instant::now();
-    let record = FrameRecord { index: summary.frames, input, frame: &frame, maps: maps.as_ref() };
-    write(sinks, summary.frames, |s| s.on_frame(&record))?;
-    summary.add_time(Stage::Write, start.elapsed());
-    summary.frames += 1;
-    Ok(())
+        let start = Instant::now();
+        let record =
+            FrameRecord { index: self.summary.frames, input: &input, frame: &frame, maps: maps.as_ref(), labelled: labelled.as_ref() };
+        write(self.sinks, self.summary.frames, |s| s.on_frame(&record))?;
+        self.summary.add_time(Stage::Write, start.elapsed());
+        self.summary.frames += 1;
+        Ok(())
+    }
+
+    /// `None`, and a note, if the labels cannot be placed: the boxes are good all the same.
+    fn labelled(&mut self, input: &OpenFrame, frame: &Frame, labels: Labels) -> Option<EvalFrame> {
+        let cloud = &input.cloud;
+        let truth = truth_in(self.perception, cloud, labels).map_err(|reason| self.summary.note(reason)).ok()?;
+        let first = *self.first_labelled.get_or_insert(cloud.stamp);
+        let ego = ego_in(self.perception, cloud, &mut self.summary);
+        let (source, time_s) = (input.source.clone(), cloud.stamp.seconds_since(first));
+        Some(EvalFrame { source, time_s, ego, predictions: scored(frame), truth })
+    }
 }
 
 /// Times, points and boxes of a frame, and what is worth knowing about it.

@@ -9,6 +9,7 @@ use crate::ros::bag::{BagWriter, RawMessage};
 use crate::ros::msg::RosMessage;
 use crate::ros::msg::nav_msgs::Odometry;
 use crate::ros::msg::tf2_msgs::TFMessage;
+use crate::ros::msg::vision_msgs::Detection3DArray;
 use crate::ros::point_cloud::encode_cloud;
 use crate::sensor::RgbImage;
 use anyhow::{Context, bail};
@@ -25,7 +26,7 @@ pub const MARKERS_TOPIC: &str = "/lidar_ptq/output/markers";
 /// The cloud's topic where the input was no bag.
 pub const CLOUD_TOPIC: &str = "/points";
 
-/// An MCAP with the input clouds, transforms and odometry, and the boxes as `Detection3DArray` and `MarkerArray`.
+/// An MCAP with the input clouds, transforms, odometry and labels, and the boxes as `Detection3DArray` and `MarkerArray`.
 pub struct BagSink {
     writer: BagWriter,
     classes: Vec<String>,
@@ -50,6 +51,8 @@ impl FrameSink for BagSink {
         let definition = match &*message.type_name {
             TFMessage::TYPE => TFMessage::DEFINITION,
             Odometry::TYPE => Odometry::DEFINITION,
+            // Labels; what an earlier run has found would be mixed with what this one finds.
+            Detection3DArray::TYPE if *message.topic != *DETECTIONS_TOPIC => Detection3DArray::DEFINITION,
             _ => return Ok(()),
         };
         Ok(self.writer.write_raw(&message.topic, &message.type_name, definition, message.stamp, &message.data)?)
@@ -243,18 +246,20 @@ impl PictureSink {
 
 impl FrameSink for PictureSink {
     fn on_frame(&mut self, record: &FrameRecord<'_>) -> anyhow::Result<()> {
-        let FrameRecord { index, input, frame, .. } = record;
+        let FrameRecord { index, input, frame, labelled, .. } = record;
         let boxes = &frame.detections.boxes;
         let boxes: Vec<ScoredBox> = boxes
             .iter()
             .filter(|d| d.score >= self.min_score)
             .map(|d| ScoredBox { bbox: d.bbox, label: d.label, score: d.score })
             .collect();
-        let name = Path::new(&input.source).file_name().map_or_else(|| input.source.clone(), |n| n.to_string_lossy().into_owned());
-        let title = format!("{name}   frame {index}   {} points   {} boxes", frame.cloud.len(), boxes.len());
+        // A file; or a bag and the topic, which has slashes of its own.
+        let (path, topic) = input.source.split_once(":/").map_or((&*input.source, None), |(bag, topic)| (bag, Some(topic)));
+        let name = Path::new(path).file_name().map_or_else(|| path.to_owned(), |n| n.to_string_lossy().into_owned());
+        let title = format!("{name}{}   frame {index}", topic.map_or_else(String::new, |topic| format!(" /{topic}")));
         let draw = |pixels, labels| {
             let picture = BevPicture { title: title.clone(), range_m: self.range_m, pixels, labels, ..BevPicture::new(&self.classes) };
-            picture.draw(frame.cloud.data.view(), &boxes, None)
+            picture.draw(frame.cloud.data.view(), &boxes, labelled.map(|l| &*l.truth))
         };
         if let Some(folder) = &self.folder {
             let path = folder.join(format!("{index:06}.png"));

@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 /// Where labels are looked for if several topics could hold them.
-const USUAL_TOPIC: &str = "/ground_truth";
+pub(super) const USUAL_TOPIC: &str = "/ground_truth";
 /// Velocity is the way between the frames before and after, if these are at most this far from the frame itself, seconds
 /// (nuscenes-devkit).
 const MAX_TIME_APART_S: f64 = 1.5;

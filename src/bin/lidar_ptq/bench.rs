@@ -6,7 +6,7 @@ use lidar_ptq::detect::{Detector, FloatNetwork, HeadMaps, LayerTime, Model, Netw
 use lidar_ptq::engine::Isa;
 use lidar_ptq::engine::int8::measured_peak;
 use lidar_ptq::eval::table::Table;
-use lidar_ptq::node::{Inputs, Perception, Stage, Summary, replay};
+use lidar_ptq::node::{Inputs, LabelledEvent, Perception, Stage, Summary, replay};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -89,9 +89,9 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let mut summary = Summary::default();
     let mut warm = false;
     while summary.frames < args.frames {
-        let mut inputs = Inputs::open(&args.input, wanted_fields.clone(), args.clouds.options(&time))?;
+        let inputs = Inputs::open(&args.input, wanted_fields.clone(), args.clouds.options(&time))?;
         let wanted = if warm { args.frames - summary.frames } else { WARM_UP };
-        let part = replay(&mut inputs, &mut perception, &mut [], wanted, &mut |_| true)?;
+        let part = replay(&mut inputs.map(LabelledEvent::from), &mut perception, &mut [], wanted, &mut |_| true)?;
         if part.frames == 0 {
             let reasons = part.skipped.keys().cloned().collect::<Vec<_>>().join("\n  ");
             bail!("no frame could be used:\n  {reasons}");

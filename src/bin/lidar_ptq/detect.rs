@@ -10,7 +10,7 @@ use lidar_ptq::detect::{Detector, DetectorConfig, Model, network};
 use lidar_ptq::engine::Isa;
 use lidar_ptq::eval::table::Table;
 use lidar_ptq::node::sinks::{BagSink, DumpSink, JsonSink, PendingFile, PictureSink};
-use lidar_ptq::node::{FrameSink, Inputs, Perception, Stage, Summary, replay};
+use lidar_ptq::node::{FrameSink, Inputs, JudgeSink, LabelledBags, Perception, Stage, Summary, TruthOptions, replay};
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 ///
 /// INPUT is a rosbag2 folder, an .mcap or .db3 file, a cloud (.bin, .pcd, .npy), or a folder of clouds; several run one after
 /// the other. Boxes go to an MCAP (-o) for rviz and Foxglove, to JSON lines (--json) and to pictures (--png, --sheet).
+/// Where a bag has ground truth (Detection3DArray on /ground_truth), the boxes are judged by it and the pictures show it.
 ///
 /// Examples:
 ///   lidar_ptq detect model.safetensors drive.mcap -o boxes.mcap
@@ -57,6 +58,9 @@ pub struct Args {
 
     #[command(flatten)]
     clouds: CloudArgs,
+    /// Topic of the ground truth (Detection3DArray), where it is not /ground_truth.
+    #[arg(long, value_name = "TOPIC", help_heading = "Input")]
+    truth_topic: Option<String>,
     /// Stop after this many frames.
     #[arg(long, value_name = "N", help_heading = "Input")]
     max_frames: Option<usize>,
@@ -89,9 +93,13 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let classes = config.classes();
     let wanted = wanted_fields(&config);
     args.check_outputs()?;
-    let mut inputs = Inputs::open(&args.input, wanted, args.clouds.options(&config.points.time))?;
-    let overlaps = args.out.as_ref().map_or_else(Vec::new, |out| overlap_notes(&inputs, out));
-    let expected = args.max_frames.map_or(inputs.expected_frames(), |n| inputs.expected_frames().min(n as u64));
+    let options = args.clouds.options(&config.points.time);
+    let truth = TruthOptions { topic: args.truth_topic.clone(), fixed_frame: args.clouds.fixed_frame.clone(), classes: classes.clone() };
+    let mut inputs = LabelledBags::open_with_labels_if_any(&args.input, wanted, options, &truth)?;
+    let label_remarks = inputs.remarks();
+    let overlaps = args.out.as_ref().map_or_else(Vec::new, |out| overlap_notes(inputs.inputs(), out));
+    let expected = inputs.inputs().expected_frames();
+    let expected = args.max_frames.map_or(expected, |n| expected.min(n as u64));
 
     let network = network(&model, isa).map_err(anyhow::Error::from_boxed).with_context(|| args.model.display().to_string())?;
     let detector = Detector::new(config, network)?;
@@ -102,8 +110,10 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
 
     let bar = progress_bar(expected);
     let mut first_box = None;
+    let mut judge = JudgeSink::new(&classes);
     let summary = {
         let mut sinks = outputs.sinks();
+        sinks.push(&mut judge);
         let mut go_on = |summary: &Summary| {
             if first_box.is_none() && summary.boxes() > 0 {
                 first_box = Some(started.elapsed());
@@ -117,7 +127,11 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     bar.finish_and_clear();
     let written = outputs.finish()?;
 
-    say(&report(&summary, &inputs, first_box, started.elapsed(), isa));
+    say(&report(&summary, inputs.inputs(), first_box, started.elapsed(), isa));
+    label_remarks.iter().for_each(|remark| say(&format!("{remark}\n")));
+    if let Some(judged) = judge.report(&perception.detector().config().decode) {
+        say(&format!("\n{judged}"));
+    }
     overlaps.iter().for_each(|note| say(note));
     for path in written {
         say(&format!("wrote {}\n", path.display()));
@@ -126,7 +140,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         say("interrupted; what was done until then is complete\n");
     }
     if summary.frames == 0 {
-        let reasons = summary.skipped_lines().chain(inputs.problems().iter().cloned()).collect::<Vec<_>>().join("\n  ");
+        let reasons = summary.skipped_lines().chain(inputs.inputs().problems().iter().cloned()).collect::<Vec<_>>().join("\n  ");
         bail!("no frame could be used{}{reasons}", if reasons.is_empty() { "" } else { ":\n  " });
     }
     Ok(())

@@ -9,15 +9,13 @@ use indicatif::{ProgressBar, ProgressStyle};
 use lidar_ptq::dataset::{Dataset, FrameSelection, KittiFolder};
 use lidar_ptq::detect::{Detector, DetectorConfig, Model, network};
 use lidar_ptq::engine::Isa;
-use lidar_ptq::eval::RANGE_BINS;
 use lidar_ptq::eval::kitti::KittiEvaluation;
-use lidar_ptq::eval::nuscenes::{self, Metrics, NDS_FORMULA};
+use lidar_ptq::eval::report::{PAGE, Report, ReportFile, WorstRules};
 use lidar_ptq::node::simulated::SimulatedDrives;
 use lidar_ptq::node::sinks::PendingFile;
 use lidar_ptq::node::{EvalOutcome, Evaluator, LabelledBags, LabelledDataset, LabelledEvent, Perception, TruthOptions};
 use lidar_ptq::sim::SimConfig;
 use serde_json::{Value, json};
-use std::fmt::Write as _;
 use std::io::Write as _;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -36,6 +34,7 @@ use std::time::{Duration, Instant};
 /// Examples:
 ///   lidar_ptq eval model.safetensors drive.mcap
 ///   lidar_ptq eval model.safetensors --sim 900000..900025 --seconds 10 --json metrics.json
+///   lidar_ptq eval model.safetensors drive.mcap --report report
 ///   lidar_ptq eval model.int8.safetensors drive.mcap --against model.safetensors
 ///   lidar_ptq eval model.safetensors kitti/training --only val.txt
 #[derive(ClapArgs)]
@@ -54,6 +53,16 @@ pub struct Args {
     /// Write all figures as one JSON object; `-` is the standard output, and the tables go to stderr.
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     json: Option<PathBuf>,
+    /// Write report.html into this folder, one page with tables, precision-recall plots and pictures of the worst frames, and the
+    /// plots beside it as SVG.
+    #[arg(long, value_name = "DIR", help_heading = "Output")]
+    report: Option<PathBuf>,
+    /// Frames of which the report shows pictures.
+    #[arg(long, default_value_t = WorstRules::default().keep, value_name = "N", requires = "report", help_heading = "Output")]
+    worst: usize,
+    /// Boxes above this score count as found or as false alarms in these pictures.
+    #[arg(long, default_value_t = WorstRules::default().score, value_name = "SCORE", requires = "report", help_heading = "Output")]
+    worst_score: f32,
 
     /// Compare with this model, the teacher: which of its boxes are found, and how far off.
     #[arg(long, value_name = "MODEL", help_heading = "What is judged")]
@@ -118,6 +127,10 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         wanted.extend(teacher_wants.into_iter().filter(|f| !wanted.contains(f)).collect::<Vec<_>>());
         evaluator = evaluator.against(teacher);
     }
+    if let Some(folder) = &args.report {
+        std::fs::create_dir_all(folder).with_context(|| format!("{}: cannot make this folder", folder.display()))?;
+        evaluator = evaluator.keep_worst(WorstRules { keep: args.worst, score: args.worst_score, ..WorstRules::default() });
+    }
     let interrupted = stop_flag()?;
     let go_on = || !interrupted.load(Ordering::SeqCst);
 
@@ -158,7 +171,9 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     if !go_on() {
         eprintln!("interrupted; these are the figures until then");
     }
-    args.report(&outcome, kitti.as_ref())?;
+    for path in args.put_out(&outcome, kitti.as_ref(), remarks)? {
+        eprintln!("wrote {}", path.display());
+    }
     eprintln!("{} frames of {} recordings in {:.1} s", outcome.summary.frames, outcome.recordings, started.elapsed().as_secs_f64());
     Ok(())
 }
@@ -218,53 +233,45 @@ impl Args {
         }
     }
 
-    fn report(&self, outcome: &EvalOutcome, kitti: Option<&KittiEvaluation>) -> anyhow::Result<()> {
-        let labelled = !outcome.evaluation.frames().is_empty();
-        let metrics = labelled.then(|| outcome.evaluation.metrics());
-        let ranges: Vec<(Range<f64>, Metrics)> = match metrics {
-            Some(_) => RANGE_BINS.iter().map(|r| (r.clone(), outcome.evaluation.metrics_in(r))).collect(),
-            None => Vec::new(),
-        };
-        let tables = match kitti {
-            Some(kitti) => kitti_tables(outcome, kitti),
-            None => tables(outcome, metrics.as_ref(), &ranges)?,
-        };
-        let Some(path) = &self.json else { return crate::print(&tables) };
-        let mut text = serde_json::to_string_pretty(&self.json(outcome, metrics.as_ref(), &ranges, kitti))?;
-        text.push('\n');
-        if path.as_os_str() == "-" {
-            eprint!("{tables}");
-            return crate::print(&text);
+    /// Prints the tables and writes what was asked for; returns the paths of the files.
+    fn put_out(&self, outcome: &EvalOutcome, kitti: Option<&KittiEvaluation>, remarks: Vec<String>) -> anyhow::Result<Vec<PathBuf>> {
+        let model = self.model.file_name().unwrap_or_default().to_string_lossy();
+        let mut report = Report::new(&format!("How good {model} is"), &outcome.evaluation);
+        report.agreement = outcome.agreement.as_ref();
+        report.kitti = kitti;
+        report.worst = outcome.worst.as_ref();
+        report.facts = self.facts(outcome);
+        report.remarks = remarks;
+
+        let mut written = Vec::new();
+        let to_stdout = |path: &PathBuf| path.as_os_str() == "-";
+        let json = self.json.as_ref().map(|_| self.json_text(outcome, &report)).transpose()?;
+        if self.json.as_ref().is_some_and(to_stdout) {
+            crate::say(&report.text());
+        } else {
+            crate::print(&report.text())?;
         }
-        crate::print(&tables)?;
-        let mut file = PendingFile::create(path)?;
-        file.write_all(text.as_bytes()).with_context(|| path.display().to_string())?;
-        file.finish()?;
-        eprintln!("wrote {}", path.display());
-        Ok(())
+        if let (Some(path), Some(json)) = (&self.json, json) {
+            if to_stdout(path) {
+                crate::print(&json)?;
+            } else {
+                write_file(path, &json)?;
+                written.push(path.clone());
+            }
+        }
+        if let Some(folder) = &self.report {
+            for ReportFile { name, text } in report.files()? {
+                write_file(&folder.join(name), &text)?;
+            }
+            written.push(folder.join(PAGE));
+        }
+        Ok(written)
     }
 
-    /// `mAP`, `NDS` and `classes` are null without ground truth.
-    fn json(
-        &self,
-        outcome: &EvalOutcome,
-        metrics: Option<&Metrics>,
-        ranges: &[(Range<f64>, Metrics)],
-        kitti: Option<&KittiEvaluation>,
-    ) -> Value {
-        let mut all = metrics.map(nuscenes::metrics_json).unwrap_or_default();
-        for key in ["mAP", "NDS", "classes"] {
-            all.entry(key).or_insert(Value::Null);
-        }
+    fn json_text(&self, outcome: &EvalOutcome, report: &Report<'_>) -> anyhow::Result<String> {
+        let mut all = report.json();
         all.insert("frames".into(), json!(outcome.summary.frames));
         all.insert("recordings".into(), json!(outcome.recordings));
-        all.insert("ranges".into(), nuscenes::ranges_json(ranges));
-        if let Some(agreement) = &outcome.agreement {
-            all.insert("agreement".into(), agreement.json());
-        }
-        if let Some(kitti) = kitti {
-            all.insert("kitti".into(), kitti.json());
-        }
         let sim = self
             .sim
             .as_ref()
@@ -277,38 +284,44 @@ impl Args {
             "score_threshold": self.score_threshold,
             "every_s": self.every,
             "metric": outcome.evaluation.metric(),
-            "program": concat!("lidar_ptq ", env!("CARGO_PKG_VERSION")),
+            "program": PROGRAM,
         });
         all.insert("settings".into(), settings);
-        Value::Object(all)
+        Ok(serde_json::to_string_pretty(&Value::Object(all))? + "\n")
+    }
+
+    /// The same for people.
+    fn facts(&self, outcome: &EvalOutcome) -> Vec<(String, String)> {
+        let paths = |paths: &mut dyn Iterator<Item = &PathBuf>| paths.map(|p| p.display().to_string()).collect::<Vec<_>>().join(", ");
+        let sim =
+            |s: &Range<u64>| format!("simulated drives {} to {}, {} s each, {:?}", s.start, s.end - 1, self.seconds, self.beams.model());
+        let labelled = outcome.evaluation.frames().len();
+        let official =
+            if outcome.evaluation.metric().is_official() { "nuScenes detection" } else { "as nuScenes detection, other classes" };
+        let facts = [
+            ("Model", Some(paths(&mut std::iter::once(&self.model)))),
+            ("Second model", self.against.as_ref().map(|path| paths(&mut std::iter::once(path)))),
+            ("Inputs", Some(self.sim.as_ref().map_or_else(|| paths(&mut self.input.iter()), sim))),
+            ("Frames", Some(format!("{} ({labelled} labelled) of {} recordings", outcome.summary.frames, outcome.recordings))),
+            ("Metric", Some(official.to_owned())),
+            ("Boxes", Some(format!("of a score of {} and more", self.score_threshold))),
+            ("Command", Some(std::env::args().map(|word| quoted(&word)).collect::<Vec<_>>().join(" "))),
+            ("Program", Some(PROGRAM.to_owned())),
+        ];
+        facts.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
     }
 }
 
-fn kitti_tables(outcome: &EvalOutcome, kitti: &KittiEvaluation) -> String {
-    let agreement = outcome.agreement.as_ref().map(|a| format!("\n{}", a.table())).unwrap_or_default();
-    format!("{}{agreement}", kitti.tables())
+const PROGRAM: &str = concat!("lidar_ptq ", env!("CARGO_PKG_VERSION"));
+
+/// A word of a command line as a shell reads it.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,+@%".contains(c);
+    if !word.is_empty() && word.chars().all(plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }
 }
 
-fn tables(outcome: &EvalOutcome, metrics: Option<&Metrics>, ranges: &[(Range<f64>, Metrics)]) -> Result<String, std::fmt::Error> {
-    let mut text = String::new();
-    if let Some(metrics) = metrics {
-        writeln!(text, "{}", nuscenes::metrics_table(metrics))?;
-        writeln!(text, "AP by range (objects)\n{}", nuscenes::ranges_table(ranges))?;
-    }
-    if let Some(agreement) = &outcome.agreement {
-        writeln!(text, "{}", agreement.table())?;
-    }
-    if let Some(metrics) = metrics {
-        let absent = metrics.classes.iter().filter(|c| c.objects == 0).map(|c| c.name.as_str()).collect::<Vec<_>>();
-        writeln!(text, "mAP {:.4}   NDS {:.4}", metrics.mean_ap(), metrics.nds_without_attributes())?;
-        writeln!(text, "NDS: {NDS_FORMULA}. With AAE = 1, as nuscenes-devkit takes it here: {:.4}", metrics.nds_with_wrong_attributes())?;
-        if !absent.is_empty() {
-            let of_present = metrics.mean_ap_of_present().unwrap_or(0.0);
-            writeln!(text, "no objects of {}: they count 0 in mAP and 1 in errors; mAP of the others {of_present:.4}", absent.join(", "))?;
-        }
-        if !metrics.metric.is_official() {
-            writeln!(text, "not nuScenes' ten classes: these figures do not stand beside published ones")?;
-        }
-    }
-    Ok(text)
+fn write_file(path: &Path, text: &str) -> anyhow::Result<()> {
+    let mut file = PendingFile::create(path)?;
+    file.write_all(text.as_bytes()).with_context(|| path.display().to_string())?;
+    file.finish()
 }

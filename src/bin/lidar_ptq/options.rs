@@ -62,7 +62,14 @@ fn named<T: DeserializeOwned>(text: &str) -> Result<T, String> {
 impl CloudArgs {
     /// For a model with this configuration, which [`CloudArgs::change`] has changed.
     pub fn options(&self, time: &PointTime) -> InputOptions {
-        InputOptions { topic: self.topic.clone(), columns: self.fields.clone(), time: time.clone(), from_s: self.from, until_s: self.until }
+        InputOptions {
+            topic: self.topic.clone(),
+            columns: self.fields.clone(),
+            time: time.clone(),
+            from_s: self.from,
+            until_s: self.until,
+            pass_on: Vec::new(),
+        }
     }
 
     pub fn motion(&self) -> MotionTracker {

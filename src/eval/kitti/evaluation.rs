@@ -121,7 +121,7 @@ impl KittiEvaluation {
     }
 
     /// Two tables for people, in percent.
-    pub fn tables(&self) -> String {
+    pub fn tables(&self) -> [Table; 2] {
         let percent = |ap: f64| format!("{:.1}", 100.0 * ap);
         let mut by_center = Table::new(["AP by centre distance", "0.5 m", "1 m", "2 m", "labels"]);
         for CenterRow { class, curves } in self.center_rows() {
@@ -136,12 +136,13 @@ impl KittiEvaluation {
             let start = [class, overlap.name().to_owned(), format!("{min_overlap:.2}")];
             by_overlap.row(start.into_iter().chain(r40).chain(r11).chain([labels]));
         }
-        format!("{by_center}\n{by_overlap}")
+        [by_center, by_overlap]
     }
 }
 
 impl Overlap {
-    fn name(self) -> &'static str {
+    /// `image`, `bird's eye`, `3D`.
+    pub fn name(self) -> &'static str {
         match self {
             Self::Image => "image",
             Self::BirdsEye => "bird's eye",

@@ -39,4 +39,4 @@ pub use metric::{ClassRule, DetectionMetric, Orientation};
 pub use metrics::{ClassMetrics, Evaluation, Metrics};
 pub use ranking::{Judged, MatchErrors, Ranking};
 pub(crate) use report::figure;
-pub use report::{NDS_FORMULA, metrics_json, metrics_table, ranges_json, ranges_table};
+pub use report::{NDS_FORMULA, detections_table, metrics_json, metrics_table, ranges_json, ranges_table, short_summary, summary_lines};

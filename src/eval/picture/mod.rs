@@ -2,6 +2,8 @@
 
 mod canvas;
 mod font;
+mod layout;
+mod mark;
 mod palette;
 
 use super::{ScoredBox, TruthBox};
@@ -9,6 +11,8 @@ use crate::geometry::Box3;
 use crate::sensor::RgbImage;
 use canvas::{Canvas, Color};
 use font::{CAP_HEIGHT, draw_text, draw_text_outlined, text_width};
+use layout::{Layout, LegendFlow};
+pub use mark::{Mark, MarkKind};
 use ndarray::ArrayView2;
 pub use palette::class_color;
 use palette::{BACKGROUND, GRID, PANEL, TEXT, TEXT_FAINT, TRUTH, ramp};
@@ -55,7 +59,13 @@ impl<'a> BevPicture<'a> {
     /// * `points`: `[n, >= 3]` with x, y, z in the first columns, metres. With fewer columns no point is drawn.
     /// * `detections`, `truth`: boxes in the frame of the points. Truth is drawn in dashed white, below the detections.
     pub fn draw(&self, points: ArrayView2<f32>, detections: &[ScoredBox], truth: Option<&[TruthBox]>) -> RgbImage {
-        let layout = Layout::new(self.pixels, self.range_m);
+        self.draw_marked(points, detections, truth, &[])
+    }
+
+    /// As [`BevPicture::draw`], and marks above all of it.
+    pub fn draw_marked(&self, points: ArrayView2<f32>, detections: &[ScoredBox], truth: Option<&[TruthBox]>, marks: &[Mark]) -> RgbImage {
+        let legend_lines = if marks.is_empty() { 2 } else { 3 };
+        let layout = Layout::new(self.pixels, self.range_m, legend_lines);
         let mut canvas = Canvas::new(layout.size[0], layout.size[1], BACKGROUND);
 
         draw_rings(&mut canvas, &layout);
@@ -68,13 +78,20 @@ impl<'a> BevPicture<'a> {
         for detection in by_score.iter().rev() {
             draw_detection(&mut canvas, &layout, &detection.bbox, self.color_of(detection.label));
         }
+        marks.iter().for_each(|mark| mark.draw(&mut canvas, &layout));
+        let mut labels: Vec<Label> = marks.iter().map(|m| Label { bbox: &m.bbox, text: m.text.clone(), color: m.kind.color() }).collect();
         if self.labels {
-            self.draw_labels(&mut canvas, &layout, &by_score);
+            labels.extend(by_score.iter().map(|d| Label {
+                bbox: &d.bbox,
+                text: format!("{} {:.2}", self.name_of(d.label), d.score),
+                color: self.color_of(d.label),
+            }));
         }
+        draw_labels(&mut canvas, &layout, &labels);
         draw_sensor(&mut canvas, &layout);
 
         self.draw_title(&mut canvas, &layout, points.nrows(), detections.len(), truth.map(<[_]>::len));
-        self.draw_legend(&mut canvas, &layout, detections, truth, colored_span);
+        self.draw_legend(&mut canvas, &layout, detections, truth.is_some(), marks, colored_span);
         canvas.into_image()
     }
 
@@ -113,36 +130,6 @@ impl<'a> BevPicture<'a> {
         Some(span)
     }
 
-    /// Beside each box, best score first; a label that finds no free place is left out rather than drawn over another.
-    fn draw_labels(&self, canvas: &mut Canvas, layout: &Layout, by_score: &[&ScoredBox]) {
-        let scale = 1.15 * layout.unit;
-        let mut taken: Vec<[f32; 4]> = Vec::new();
-        for detection in by_score.iter().filter(|d| layout.shows(&d.bbox)) {
-            let text = format!("{} {:.2}", self.name_of(detection.label), detection.score);
-            let size = [text_width(&text, scale) + 3.0 * scale, (CAP_HEIGHT + 3.0) * scale];
-            let corners = detection.bbox.bev_corners().map(|c| layout.pixel(c));
-            let low = [0, 1].map(|k| corners.iter().map(|c| c[k]).fold(f32::INFINITY, f32::min));
-            let high = [0, 1].map(|k| corners.iter().map(|c| c[k]).fold(f32::NEG_INFINITY, f32::max));
-            let middle = [0, 1].map(|k| 0.5 * (low[k] + high[k] - size[k]));
-            let gap = 3.0 * layout.unit;
-            let places = [
-                [high[0] + gap, middle[1]],
-                [low[0] - gap - size[0], middle[1]],
-                [middle[0], low[1] - gap - size[1]],
-                [middle[0], high[1] + gap],
-            ];
-            let free = places.into_iter().find(|at| {
-                let area = [at[0], at[1], at[0] + size[0], at[1] + size[1]];
-                layout.map_contains(area) && taken.iter().all(|other| !overlap(area, *other))
-            });
-            if let Some(at) = free {
-                taken.push([at[0], at[1], at[0] + size[0], at[1] + size[1]]);
-                let origin = [at[0] + 1.5 * scale, at[1] + 1.5 * scale];
-                draw_text_outlined(canvas, &text, origin, scale, self.color_of(detection.label), BACKGROUND);
-            }
-        }
-    }
-
     fn draw_title(&self, canvas: &mut Canvas, layout: &Layout, points: usize, detections: usize, truth: Option<usize>) {
         let scale = 1.5 * layout.unit;
         canvas.fill_rect([0.0, 0.0], [layout.size[0] as f32, layout.title_height], PANEL, 1.0);
@@ -161,14 +148,15 @@ impl<'a> BevPicture<'a> {
         }
     }
 
-    /// One line: the classes in the picture with their number of detections, the line styles, the colour ramp. What does not fit
-    /// goes on the next line; the height was reserved for two.
+    /// The classes in the picture with their number of detections, the marks, the line styles, the colour ramp. What does not fit
+    /// goes on the next line; the layout has reserved the height.
     fn draw_legend(
         &self,
         canvas: &mut Canvas,
         layout: &Layout,
         detections: &[ScoredBox],
-        truth: Option<&[TruthBox]>,
+        has_truth: bool,
+        marks: &[Mark],
         span: Option<[f32; 2]>,
     ) {
         let top = layout.title_height + layout.map_size;
@@ -190,7 +178,15 @@ impl<'a> BevPicture<'a> {
                 canvas.line([x + 16.0 * u, y - 4.0 * u], [x + 16.0 * u, y + 4.0 * u], 1.6 * u, color, 1.0);
             });
         }
-        if truth.is_some() {
+        for kind in MarkKind::ALL {
+            let count = marks.iter().filter(|m| m.kind == kind).count();
+            if count > 0 {
+                flow.entry(canvas, &format!("{} {count}", kind.name()), |canvas, [x, y], u| {
+                    kind.draw(canvas, [x + 8.0 * u, y], 6.0 * u, u)
+                });
+            }
+        }
+        if has_truth {
             flow.entry(canvas, "ground truth", |canvas, [x, y], u| {
                 canvas.dashed_line([x, y], [x + 17.0 * u, y], DASH * u, TRUTH_WIDTH * u, TRUTH);
             });
@@ -238,87 +234,38 @@ const TRUTH_WIDTH: f32 = 1.2;
 /// Slower than this an arrow would be a dot (and the heading of a standing object's velocity is noise), m/s.
 const SLOWEST_ARROW: f32 = 0.3;
 
-/// Where things are, in pixels.
-struct Layout {
-    size: [u32; 2],
-    range_m: f32,
-    map_size: f32,
-    title_height: f32,
-    legend_height: f32,
-    /// One pixel of a picture 800 wide: everything drawn scales with it.
-    unit: f32,
+/// Text beside a box.
+struct Label<'a> {
+    bbox: &'a Box3,
+    text: String,
+    color: Color,
 }
 
-impl Layout {
-    fn new(pixels: u32, range_m: f32) -> Self {
-        let pixels = pixels.clamp(200, 4000);
-        let unit = pixels as f32 / 800.0;
-        let title_height = (28.0 * unit).round();
-        let legend_height = (44.0 * unit).round();
-        let range_m = if range_m.is_finite() { range_m.clamp(1.0, 1000.0) } else { 50.0 };
-        Self {
-            size: [pixels, pixels + title_height as u32 + legend_height as u32],
-            range_m,
-            map_size: pixels as f32,
-            title_height,
-            legend_height,
-            unit,
+/// In their order; a label that finds no free place is left out rather than drawn over another.
+fn draw_labels(canvas: &mut Canvas, layout: &Layout, labels: &[Label<'_>]) {
+    let scale = 1.15 * layout.unit;
+    let mut taken: Vec<[f32; 4]> = Vec::new();
+    for Label { bbox, text, color } in labels.iter().filter(|l| layout.shows(l.bbox)) {
+        let size = [text_width(text, scale) + 3.0 * scale, (CAP_HEIGHT + 3.0) * scale];
+        let corners = bbox.bev_corners().map(|c| layout.pixel(c));
+        let low = [0, 1].map(|k| corners.iter().map(|c| c[k]).fold(f32::INFINITY, f32::min));
+        let high = [0, 1].map(|k| corners.iter().map(|c| c[k]).fold(f32::NEG_INFINITY, f32::max));
+        let middle = [0, 1].map(|k| 0.5 * (low[k] + high[k] - size[k]));
+        let gap = 3.0 * layout.unit;
+        let places = [
+            [high[0] + gap, middle[1]],
+            [low[0] - gap - size[0], middle[1]],
+            [middle[0], low[1] - gap - size[1]],
+            [middle[0], high[1] + gap],
+        ];
+        let free = places.into_iter().find(|at| {
+            let area = [at[0], at[1], at[0] + size[0], at[1] + size[1]];
+            layout.map_contains(area) && taken.iter().all(|other| !overlap(area, *other))
+        });
+        if let Some(at) = free {
+            taken.push([at[0], at[1], at[0] + size[0], at[1] + size[1]]);
+            draw_text_outlined(canvas, text, [at[0] + 1.5 * scale, at[1] + 1.5 * scale], scale, *color, BACKGROUND);
         }
-    }
-
-    fn pixels_per_metre(&self) -> f32 {
-        0.5 * self.map_size / self.range_m
-    }
-
-    /// Of a place in the ground plane, metres.
-    fn pixel(&self, [x, y]: [f32; 2]) -> [f32; 2] {
-        let middle = 0.5 * self.map_size;
-        [middle - y * self.pixels_per_metre(), self.title_height + middle - x * self.pixels_per_metre()]
-    }
-
-    fn shows(&self, bbox: &Box3) -> bool {
-        bbox.center[0].abs() <= self.range_m && bbox.center[1].abs() <= self.range_m
-    }
-
-    fn map_contains(&self, [x0, y0, x1, y1]: [f32; 4]) -> bool {
-        x0 >= 0.0 && x1 <= self.map_size && y0 >= self.title_height && y1 <= self.title_height + self.map_size
-    }
-}
-
-/// Places legend entries from left to right and breaks lines.
-struct LegendFlow {
-    unit: f32,
-    margin: f32,
-    width: f32,
-    /// Left end and middle of the line.
-    at: [f32; 2],
-    line_height: f32,
-}
-
-impl LegendFlow {
-    fn new(layout: &Layout, top: f32) -> Self {
-        let margin = 12.0 * layout.unit;
-        let line_height = 18.0 * layout.unit;
-        Self {
-            unit: layout.unit,
-            margin,
-            width: layout.size[0] as f32,
-            at: [margin, top + 4.0 * layout.unit + 0.5 * line_height],
-            line_height,
-        }
-    }
-
-    /// `symbol` draws 16 units wide from the point that it is given.
-    fn entry(&mut self, canvas: &mut Canvas, text: &str, symbol: impl Fn(&mut Canvas, [f32; 2], f32)) {
-        let scale = 1.2 * self.unit;
-        let text_at = 22.0 * self.unit;
-        let width = text_at + text_width(text, scale);
-        if self.at[0] + width + self.margin > self.width {
-            self.at = [self.margin, self.at[1] + self.line_height];
-        }
-        symbol(canvas, self.at, self.unit);
-        draw_text(canvas, text, [self.at[0] + text_at, self.at[1] - 0.5 * CAP_HEIGHT * scale], scale, TEXT);
-        self.at[0] += width + 18.0 * self.unit;
     }
 }
 
@@ -440,6 +387,30 @@ mod tests {
     }
 
     #[test]
+    fn a_missed_object_has_a_ring_and_a_false_alarm_a_cross() {
+        let classes = ["car".to_string()];
+        let picture = BevPicture { pixels: 400, range_m: 20.0, labels: false, ..BevPicture::new(&classes) };
+        let (missed, wrong) = (car(10.0, 5.0).bbox, car(-10.0, -5.0).bbox);
+        let mark = |bbox, kind| Mark { bbox, kind, text: String::new() };
+        let marks = [mark(missed, MarkKind::Missed), mark(wrong, MarkKind::FalseAlarm)];
+        let image = picture.draw_marked(ndarray::arr2(&[[0.0f32; 3]; 0]).view(), &[], Some(&[]), &marks);
+        // Ten pixels a metre; the ring goes 2 px (4 units) outside the corners of a box of 4 by 2 m.
+        let radius = 10.0 * 0.5 * 4.0f32.hypot(2.0) + 2.0;
+        let at = |center: [f32; 2], angle: f32, share: f32| {
+            let (sin, cos) = angle.sin_cos();
+            image.pixel((center[0] + share * radius * cos) as u32, (center[1] + share * radius * sin) as u32)
+        };
+        let is = |pixel: [u8; 3], color: [u8; 3]| pixel.iter().zip(color).all(|(a, b)| a.abs_diff(b) < 90);
+        let (ring, cross) = ([150.0, 114.0], [250.0, 314.0]);
+        for eighth in 0..8 {
+            let angle = eighth as f32 * std::f32::consts::FRAC_PI_4;
+            assert!(is(at(ring, angle, 1.0), [255; 3]), "ring at {angle}");
+            assert!(!is(at(ring, angle, 0.7), [255; 3]), "inside of the ring at {angle}");
+            assert_eq!(is(at(cross, angle, 0.7), palette::FALSE_ALARM), eighth % 2 == 1, "cross at {angle}");
+        }
+    }
+
+    #[test]
     fn hostile_numbers_are_drawn_or_left_out() {
         let classes = [];
         let mut wild = car(f32::NAN, f32::INFINITY);
@@ -452,7 +423,8 @@ mod tests {
         let points = ndarray::arr2(&[[f32::NAN, 0.0, 0.0], [1.0, f32::INFINITY, 0.0], [1.0, 1.0, f32::NAN]]);
         for (pixels, range_m) in [(0, f32::NAN), (300, -1.0), (300, 1e30)] {
             let picture = BevPicture { title: "\u{1F600} \n".repeat(40), pixels, range_m, ..BevPicture::new(&classes) };
-            let image = picture.draw(points.view(), &[wild, huge], Some(&truth));
+            let marks = [wild, huge].map(|d| Mark { bbox: d.bbox, kind: MarkKind::Missed, text: "\u{1F600}".repeat(99) });
+            let image = picture.draw_marked(points.view(), &[wild, huge], Some(&truth), &marks);
             assert!(image.width() >= 200);
         }
     }

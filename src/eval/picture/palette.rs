@@ -8,6 +8,7 @@ pub(super) const GRID: Color = [70, 76, 90];
 pub(super) const TEXT: Color = [214, 218, 226];
 pub(super) const TEXT_FAINT: Color = [132, 139, 155];
 pub(super) const TRUTH: Color = [255, 255, 255];
+pub(super) const FALSE_ALARM: Color = [255, 70, 70];
 
 /// Colour of a class: fixed for the names of nuScenes, KITTI, Waymo and Argoverse, so that pictures of different models compare;
 /// other names take a colour by their place in the list of classes.
