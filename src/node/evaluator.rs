@@ -1,11 +1,11 @@
 //! A model judged on labelled recordings: every cloud goes the way that it goes on the robot, and some are looked at.
 
+use super::calibrate::scored;
 use super::input::{OpenFrame, UnusableFrame};
 use super::perception::{Frame, Perception};
 use super::replay::{count, skip};
 use super::summary::Summary;
 use super::waiting::{Arrived, Waiting, in_vain_note};
-use crate::detect::Detection;
 use crate::eval::agreement::{Agreement, AgreementRules};
 use crate::eval::nuscenes::{DetectionMetric, Evaluation};
 use crate::eval::{EvalFrame, ScoredBox, TruthBox};
@@ -185,7 +185,7 @@ impl Evaluator {
         let ego = [x as f32, y as f32];
         count(&input, &frame, &self.perception, &mut self.outcome.summary);
         self.outcome.summary.frames += 1;
-        let predictions = scored(&frame);
+        let predictions = scored(&frame.detections.boxes);
         if let (Some(agreement), Some(teacher)) = (&mut self.outcome.agreement, teacher) {
             agreement.add(ego, &predictions, &teacher);
         }
@@ -229,7 +229,7 @@ impl Teacher {
     /// Its boxes of classes that the student has too.
     fn boxes(&self, frame: &Frame) -> Vec<ScoredBox> {
         let known = |d: ScoredBox| self.labels.get(d.label).copied().flatten().map(|label| ScoredBox { label, ..d });
-        scored(frame).into_iter().filter_map(known).collect()
+        scored(&frame.detections.boxes).into_iter().filter_map(known).collect()
     }
 }
 
@@ -237,10 +237,6 @@ impl Teacher {
 fn missing_motion_s(student: &Perception, teacher: Option<&Teacher>, input: &OpenFrame) -> Option<f64> {
     let perceptions = std::iter::once(student).chain(teacher.map(|t| &t.perception));
     perceptions.filter_map(|p| p.missing_motion_s(input)).reduce(f64::max)
-}
-
-fn scored(frame: &Frame) -> Vec<ScoredBox> {
-    frame.detections.boxes.iter().map(|&Detection { bbox, score, label }| ScoredBox { bbox, label, score }).collect()
 }
 
 fn points_inside(cloud: &PointCloud, bbox: &Box3) -> u32 {

@@ -3,6 +3,7 @@
 //! A frame's way: [`Inputs`] or a transport gives a cloud, [`Perception`] turns it into boxes, [`messages`] into what rviz
 //! shows. [`replay`] is the detector node without a network: bags and files in, a bag and lines out.
 
+pub mod calibrate;
 mod evaluator;
 mod input;
 mod labelled_bag;
