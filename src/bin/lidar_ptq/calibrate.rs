@@ -1,12 +1,12 @@
 //! `lidar_ptq calibrate`: a float model becomes a quantized one, from recorded clouds without labels.
 
-use crate::options::{CloudArgs, use_threads, wanted_fields};
+use crate::options::{CloudArgs, use_threads};
 use anyhow::{Context, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 use lidar_ptq::detect::{Detector, HeadMaps, Model, Network, NetworkError, PillarInput};
 use lidar_ptq::eval::table::Table;
 use lidar_ptq::graph::{Precision, Quantization};
-use lidar_ptq::node::{Event, Inputs, Perception};
+use lidar_ptq::node::{Event, Inputs, Perception, wanted_fields};
 use lidar_ptq::quant::{Calibrator, METHODS, Method, Policy};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
