@@ -242,6 +242,17 @@ mod tests {
     }
 
     #[test]
+    fn the_installed_file_holds_the_defaults_under_names_that_exist() {
+        let node = crate::ros::names::NodeName::new("", "lidar_ptq").unwrap();
+        let file = crate::ros::parameters::parse_parameter_file(include_str!("../../../config/detect.param.yaml"), &node).unwrap();
+        let set = |mut parameters: Parameters| {
+            parameters.insert("model_path".into(), ParameterValue::String("m.safetensors".into()));
+            DetectParams::from_parameters(&parameters).unwrap()
+        };
+        assert_eq!(set(file), set(Parameters::new()));
+    }
+
+    #[test]
     fn every_mistake_is_told_at_once() {
         let error = params(&[
             ("score_threshold", "1.5"),
