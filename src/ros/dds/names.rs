@@ -1,4 +1,4 @@
-//! ROS' names as they appear on DDS (https://design.ros2.org/articles/topic_and_service_names.html).
+//! ROS' names as they appear on DDS (<https://design.ros2.org/articles/topic_and_service_names.html>).
 
 /// `/points` is `rt/points`.
 pub(super) fn topic(ros: &str) -> String {
