@@ -1,7 +1,7 @@
 //! `lidar_ptq calibrate`: a float model becomes a quantized one, from recorded clouds without labels.
 
 use crate::interrupt::stop_flag;
-use crate::options::{CloudArgs, use_threads, wanted_fields};
+use crate::options::{CloudArgs, use_threads};
 use anyhow::{Context, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 use lidar_ptq::detect::Model;
@@ -9,8 +9,8 @@ use lidar_ptq::engine::Isa;
 use lidar_ptq::eval::agreement::Agreement;
 use lidar_ptq::eval::table::Table;
 use lidar_ptq::graph::{Precision, Quantization};
-use lidar_ptq::node::Inputs;
 use lidar_ptq::node::calibrate::{Wanted, gather, judge};
+use lidar_ptq::node::{Inputs, wanted_fields};
 use lidar_ptq::quant::{Bits, CenterTask, Effort, LayerRounding, METHODS, Method, Policy, quantize};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
