@@ -13,7 +13,7 @@ use lidar_ptq::engine::Isa;
 use lidar_ptq::engine::float::Inputs;
 use lidar_ptq::engine::int8::{Int8Engine, measured_peak};
 use lidar_ptq::graph::{Dim, Graph, Op, Params, PillarIndex};
-use lidar_ptq::quant::{Calibrator, METHODS, Policy};
+use lidar_ptq::quant::{Frames, Policy, max_min};
 use ndarray::ArrayD;
 use network::{CHANNELS, GRID, Numbers, Options, PILLARS, peers, time};
 use std::sync::Arc;
@@ -94,8 +94,8 @@ fn frame(numbers: &mut Numbers, pillars: usize) -> Inputs<f32> {
 }
 
 fn quantize(graph: &Graph, params: &Params, inputs: &Inputs<f32>, isa: Isa) -> Int8Engine {
-    let mut calibrator = Calibrator::new(graph, params, METHODS[0], &Policy::default()).expect("fits");
-    calibrator.observe(inputs).expect("runs");
-    let scheme = calibrator.finish(Vec::new()).expect("one frame").scheme;
+    let mut frames = Frames::new(graph, params).expect("fits");
+    frames.observe(inputs).expect("runs");
+    let scheme = max_min(&frames, &Policy::default(), Vec::new()).expect("one frame").scheme;
     Int8Engine::new(graph, params, &scheme, isa).expect("lowers")
 }

@@ -86,8 +86,7 @@ fn calibrate_info_detect_bench() {
 fn layers_stay_float_by_name_and_four_bits_are_packed() {
     let folder = workbench();
     let at = folder.path();
-    let arguments =
-        "calibrate model.safetensors --bag drive.mcap -o q.safetensors --weight-bits 4 --float bbox_head.shared_conv.0 --frames 2";
+    let arguments = "calibrate model.safetensors --bag drive.mcap -o q.safetensors --bits W4A8 --method max-min --accept-disagreement --float bbox_head.shared_conv.0 --frames 2";
     let output = lidar_ptq(at, arguments);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     let wrong = lidar_ptq(at, "calibrate model.safetensors --bag drive.mcap -o w.safetensors --float nonsense");
@@ -114,7 +113,9 @@ fn what_is_saved_quantized_is_loaded_and_damage_is_named() {
     for bits in [8, 4] {
         let output = lidar_ptq(
             at,
-            &format!("calibrate model.safetensors --bag drive.mcap -o q.safetensors --force --frames 1 --weight-bits {bits}"),
+            &format!(
+                "calibrate model.safetensors --bag drive.mcap -o q.safetensors --force --frames 1 --method max-min --accept-disagreement --bits W{bits}A8"
+            ),
         );
         assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
         let model = Model::load(&at.join("q.safetensors")).expect("loaded");

@@ -3,8 +3,8 @@
 use super::DetectorConfig;
 use super::validate::ConfigError;
 use crate::graph::{
-    Graph, Manifest, ModelFileError, ParamError, Params, Precision, Provenance, Quantization, SchemeError, fold_batch_norm, fold_graph,
-    model_file_bytes, read_model_file, take_scheme, write_model_file,
+    Graph, Manifest, ModelFileError, ParamError, Params, Precision, Provenance, Quantization, SchemeError, fold_graph, model_file_bytes,
+    read_model_file, take_scheme, write_model_file,
 };
 use std::path::Path;
 
@@ -45,12 +45,13 @@ impl Model {
         Ok(Self { config, params, provenance, quantization: None, graph })
     }
 
-    /// The same model in integers: batch norm folded, weights those that the scheme's integers stand for.
+    /// The same model in integers: `params` are those of the folded graph, biases perhaps changed by the method; weights become
+    /// those that the scheme's integers stand for.
     ///
     /// # Errors
-    /// A scheme that does not fit the folded graph.
-    pub fn quantize(&self, quantization: Quantization) -> Result<Self, ModelError> {
-        let (graph, mut params) = fold_batch_norm(&self.graph, &self.params);
+    /// A scheme or parameters that do not fit the folded graph.
+    pub fn quantize(&self, quantization: Quantization, mut params: Params) -> Result<Self, ModelError> {
+        let graph = fold_graph(&self.graph);
         quantization.scheme.check(&graph)?;
         for (layer, weight) in &quantization.scheme.weights {
             let axis = graph.node(layer).map_or(0, |id| graph.nodes[id].op.output_axis());

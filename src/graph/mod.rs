@@ -6,6 +6,7 @@
 mod build;
 mod checkpoint;
 mod cost;
+mod dense;
 mod fold;
 mod model_file;
 mod op;
@@ -17,6 +18,7 @@ mod tensors;
 pub use build::GraphBuilder;
 pub use checkpoint::{Checkpoint, CheckpointError, PickleError};
 pub use cost::{LayerCost, layer_costs};
+pub use dense::dense_part;
 pub use fold::{fold_batch_norm, fold_graph};
 pub use model_file::{
     FLOAT_VERSION, FORMAT, MANIFEST_KEY, Manifest, ModelFileError, Provenance, VERSION, model_file_bytes, read_model_file, sha256_hex,

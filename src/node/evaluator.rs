@@ -209,7 +209,7 @@ impl Evaluator {
         let ego = ego_in(&self.perception, cloud, &mut self.outcome.summary);
         count(&input, &frame, &self.perception, &mut self.outcome.summary);
         self.outcome.summary.frames += 1;
-        let predictions = scored(&frame);
+        let predictions = scored(&frame.detections.boxes);
         if let (Some(agreement), Some(teacher)) = (&mut self.outcome.agreement, teacher) {
             agreement.add(ego, &predictions, &teacher);
         }
@@ -242,7 +242,7 @@ impl Teacher {
     /// Its boxes of classes that the student has too.
     fn boxes(&self, frame: &Frame) -> Vec<ScoredBox> {
         let known = |d: ScoredBox| self.labels.get(d.label).copied().flatten().map(|label| ScoredBox { label, ..d });
-        scored(frame).into_iter().filter_map(known).collect()
+        scored(&frame.detections.boxes).into_iter().filter_map(known).collect()
     }
 }
 

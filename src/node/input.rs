@@ -90,7 +90,7 @@ impl OpenFrame {
 /// Files and bags, one after the other.
 pub struct Inputs {
     recordings: VecDeque<Recording>,
-    take: Take,
+    take: CloudReader,
     /// Cloud files so far, over all inputs.
     files_read: usize,
     /// Clouds of the present recording so far.
@@ -100,7 +100,7 @@ pub struct Inputs {
 }
 
 /// What to take from clouds.
-struct Take {
+pub(super) struct CloudReader {
     /// Besides x, y, z.
     fields: Vec<String>,
     /// Names of the columns of raw files.
@@ -138,10 +138,7 @@ impl Inputs {
     /// A path that is neither a bag, nor a cloud, nor a folder of such, or a bag in which the cloud topic is not clear.
     pub fn open(paths: &[PathBuf], wanted: Vec<String>, options: InputOptions) -> Result<Self, InputError> {
         let recordings = paths.iter().map(|p| open_recording(p, &options)).collect::<Result<_, _>>()?;
-        let time = wanted.iter().any(|field| field == TIME).then(|| options.time.clone());
-        let own_name = |field: String| if field == TIME { options.time.field.clone() } else { Some(field) };
-        let fields = wanted.into_iter().filter_map(own_name).collect();
-        let take = Take { fields, columns: options.columns, time };
+        let take = CloudReader::new(wanted, options.columns, options.time);
         Ok(Self { recordings, take, files_read: 0, clouds: 0, started: false, problems: Vec::new() })
     }
 
@@ -176,20 +173,16 @@ impl Inputs {
         &self.problems
     }
 
-    fn next_of_bag(reader: &mut BagReader, path: &Path, topic: &str, take: &Take) -> Option<Event> {
+    fn next_of_bag(reader: &mut BagReader, path: &Path, topic: &str, take: &CloudReader) -> Option<Event> {
         let message = reader.next()?;
         if *message.topic != *topic {
             return Some(Event::Motion(message));
         }
         let source = format!("{}:{topic}", path.display());
-        let frame = match take.of_message(&message) {
-            Ok((cloud, dropped, own_lags)) => Ok(OpenFrame { source, cloud, dropped, message: Some(message), in_sequence: true, own_lags }),
-            Err(reason) => Err(UnusableFrame { source_name: source, reason }),
-        };
-        Some(Event::Frame(Box::new(frame)))
+        Some(Event::Frame(Box::new(take.open(source, message))))
     }
 
-    fn next_of_files(files: &mut VecDeque<PathBuf>, read_before: &mut usize, take: &Take) -> Option<Event> {
+    fn next_of_files(files: &mut VecDeque<PathBuf>, read_before: &mut usize, take: &CloudReader) -> Option<Event> {
         let path = files.pop_front()?;
         let at = *read_before;
         *read_before += 1;
@@ -206,7 +199,22 @@ impl Inputs {
 /// A cloud, the points of it that were dropped, and the range of its points' own lags.
 type Taken = (PointCloud, usize, Option<[f32; 2]>);
 
-impl Take {
+impl CloudReader {
+    pub(super) fn new(wanted: Vec<String>, columns: Option<Vec<String>>, time: PointTime) -> Self {
+        let own_name = |field: String| if field == TIME { time.field.clone() } else { Some(field) };
+        let wants_time = wanted.iter().any(|field| field == TIME);
+        let fields = wanted.into_iter().filter_map(own_name).collect();
+        Self { fields, columns, time: wants_time.then_some(time) }
+    }
+
+    /// A message as a frame of a sequence.
+    pub(super) fn open(&self, source: String, message: RawMessage) -> Result<OpenFrame, UnusableFrame> {
+        match self.of_message(&message) {
+            Ok((cloud, dropped, own_lags)) => Ok(OpenFrame { source, cloud, dropped, message: Some(message), in_sequence: true, own_lags }),
+            Err(reason) => Err(UnusableFrame { source_name: source, reason }),
+        }
+    }
+
     fn of_message(&self, message: &RawMessage) -> Result<Taken, String> {
         let view = PointCloud2Ref::view(&message.data).map_err(|e| e.to_string())?;
         let fields: Vec<&str> = self.fields.iter().map(String::as_str).collect();

@@ -1,7 +1,7 @@
 //! A frame's boxes beside its labels, as the metrics want them.
 
 use super::evaluator::Labels;
-use super::perception::{Frame, Perception};
+use super::perception::Perception;
 use super::summary::Summary;
 use crate::detect::Detection;
 use crate::eval::{ScoredBox, TruthBox};
@@ -9,8 +9,8 @@ use crate::geometry::Box3;
 use crate::sensor::PointCloud;
 
 /// What was found.
-pub(super) fn scored(frame: &Frame) -> Vec<ScoredBox> {
-    frame.detections.boxes.iter().map(|&Detection { bbox, score, label }| ScoredBox { bbox, label, score }).collect()
+pub(super) fn scored(detections: &[Detection]) -> Vec<ScoredBox> {
+    detections.iter().map(|&Detection { bbox, score, label }| ScoredBox { bbox, label, score }).collect()
 }
 
 /// The labels in the cloud's frame, points counted.

@@ -1,8 +1,10 @@
 //! What the two nodes do, written against frames and messages rather than against ROS.
 //!
 //! A frame's way: [`Inputs`] or a transport gives a cloud, [`Perception`] turns it into boxes, [`messages`] into what rviz
-//! shows. [`replay`] is the detector node without a network: bags and files in, a bag and lines out.
+//! shows. [`DetectNode`] does so with what a transport brings, [`replay`] with bags and files, every frame of them.
 
+pub mod calibrate;
+mod detect_node;
 mod evaluator;
 mod input;
 mod judge;
@@ -17,8 +19,10 @@ pub mod simulated;
 pub mod sinks;
 mod summary;
 mod truth;
+mod tuning;
 mod waiting;
 
+pub use detect_node::{DetectNode, DetectParams, ParamsError, StartError};
 pub use evaluator::{EvalOutcome, Evaluator, LabelledCloud, LabelledEvent, Labels};
 pub use input::{Event, InputError, InputOptions, Inputs, OpenFrame, UnusableFrame};
 pub use judge::JudgeSink;
@@ -29,3 +33,4 @@ pub use perception::{Frame, FrameError, Perception};
 pub use replay::{FrameRecord, FrameSink, ReplayError, replay};
 pub use summary::{Skipped, Stage, StageStatistics, Summary};
 pub use truth::{BagTruth, TruthError, TruthOptions};
+pub use tuning::{SettingName, Tuning, TuningError, wanted_fields};

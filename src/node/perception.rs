@@ -51,6 +51,12 @@ impl Perception {
         &self.motion
     }
 
+    /// Another model takes over; what is known of the motion stays, sweeps are gathered anew.
+    pub fn replace_detector(&mut self, detector: Detector) {
+        self.sweeps = SweepBuffer::new(detector.config().points.sweeps.clone(), MAX_SWEEP_GAP_S);
+        self.detector = detector;
+    }
+
     /// Another recording starts.
     pub fn reset(&mut self) {
         self.motion.reset();

@@ -191,7 +191,7 @@ impl Run<'_, '_> {
         let first = *self.first_labelled.get_or_insert(cloud.stamp);
         let ego = ego_in(self.perception, cloud, &mut self.summary);
         let (source, time_s) = (input.source.clone(), cloud.stamp.seconds_since(first));
-        Some(EvalFrame { source, time_s, ego, predictions: scored(frame), truth })
+        Some(EvalFrame { source, time_s, ego, predictions: scored(&frame.detections.boxes), truth })
     }
 }
 

@@ -47,6 +47,10 @@ impl<C> Waiting<C> {
         self.queue.push_back((at, what));
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
     /// The first in the queue, unless it is a cloud that has reason to wait.
     ///
     /// `missing_s`: how long before a cloud's time the poses end that it needs, see [`super::MotionTracker::missing_s`].

@@ -1,30 +1,52 @@
 //! From a float model and frames without labels to a quantized model.
 //!
-//! A method is a composition: an [`Observer`] that turns a value's samples into a range, a way to round weights. What stays
-//! float, and in how many bits the rest is, is [`Policy`]. No method knows a network.
+//! [`Frames`] runs the float network and keeps what is needed of each frame. A [`Method`] is a composition: a rule that
+//! [clips](Clip) ranges, over all cells or the occupied ones; a rule for the scales of weights; a rounding. [`quantize`] puts it to
+//! work. What stays float, and in how many bits the rest is, is [`Policy`]. No method knows a network: what its outputs mean, a
+//! [`Task`] says.
 
-mod calibrator;
+mod adaptive;
+mod center_task;
+mod frames;
 mod layout;
+mod method;
+mod moments;
 mod observer;
+mod occupancy;
+mod quantizer;
+mod rounding;
+mod sampling;
+mod task;
+#[cfg(test)]
+mod tests;
+mod weights;
+mod windows;
 
-pub use calibrator::{CalibrationError, Calibrator};
-pub use layout::Policy;
-pub use observer::{MaxMin, Observer, Range};
+pub use adaptive::LayerRounding;
+pub use center_task::CenterTask;
+pub use frames::{Cells, Frames};
+pub use layout::{Bits, Policy};
+pub use method::{METHODS, Method, Rounding};
+pub use observer::{Candidates, Clip, Entropy, Histogram, Range, STEP_SEARCH, Zeros};
+pub use quantizer::{Effort, Quantized, max_min, quantize};
+pub use sampling::Weighing;
+pub use task::{Outputs, Task};
+pub use weights::WeightScale;
 
-/// A way to choose scales.
-#[derive(Clone, Copy, Debug)]
-pub struct Method {
-    /// As on the command line and in a model's provenance.
-    pub name: &'static str,
-    /// What watches one activation.
-    pub observer: fn() -> Box<dyn Observer>,
-}
+use crate::engine::float::EngineError;
 
-/// Every method, the simplest first.
-pub const METHODS: [Method; 1] = [Method { name: "max-min", observer: || Box::new(MaxMin::default()) }];
-
-impl Method {
-    pub fn find(name: &str) -> Option<Method> {
-        METHODS.into_iter().find(|m| m.name == name)
-    }
+#[derive(Debug, thiserror::Error)]
+pub enum CalibrationError {
+    #[error("no layer fits `{pattern}`; the layers are: {layers}")]
+    NoSuchLayer { pattern: String, layers: String },
+    #[error("{what} bits: expected 2 to 8, found {found}")]
+    Bits { what: &'static str, found: u8 },
+    #[error("no frame was observed")]
+    NoFrames,
+    #[error("`{node}` took values that are not finite; these frames, or this model, cannot be used")]
+    NotFinite { node: String },
+    #[error("stopped before the end")]
+    Stopped,
+    #[error(transparent)]
+    Engine(#[from] EngineError),
 }

@@ -6,7 +6,7 @@
 use crate::sensor::Stamp;
 
 /// Bytes before the payload: representation identifier (big-endian) and options.
-const ENCAPSULATION_BYTES: usize = 4;
+pub(super) const ENCAPSULATION_BYTES: usize = 4;
 const CDR_BIG_ENDIAN: [u8; 2] = [0x00, 0x00];
 const CDR_LITTLE_ENDIAN: [u8; 2] = [0x00, 0x01];
 

@@ -1,7 +1,14 @@
 //! ROS 2 at the edge: messages as plain structs, CDR, and the transports that carry them.
 
+pub mod arguments;
 pub mod bag;
 pub mod cdr;
+#[cfg(feature = "dds")]
+pub mod dds;
+pub mod inbox;
+pub mod interface;
 pub mod msg;
+pub mod names;
+pub mod parameters;
 pub mod point_cloud;
 pub mod transport;

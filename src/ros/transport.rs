@@ -1,13 +1,22 @@
-//! What carries messages: a bag, later a ROS graph. All carry the same bytes, so what runs on one runs on the others.
+//! What carries messages: a bag or a ROS graph. All carry the same bytes, so what runs on one runs on the others.
 
 use super::bag::{BagError, BagReader, BagWriter, RawMessage};
 use super::msg::RosMessage;
 use crate::sensor::Stamp;
+use std::sync::Arc;
+use std::time::Duration;
 
 #[derive(Debug, thiserror::Error)]
 pub enum TransportError {
     #[error(transparent)]
     Bag(#[from] BagError),
+    /// The message was dropped; the next may go out.
+    #[error("{topic}: a subscriber takes messages more slowly than they come, one was dropped")]
+    Full { topic: String },
+    #[error("{topic}: nobody declared that this node publishes it")]
+    NotDeclared { topic: String },
+    #[error("DDS, {what}: {reason}")]
+    Dds { what: String, reason: String },
 }
 
 /// A message to be sent.
@@ -22,12 +31,71 @@ pub struct Publication<'a> {
     pub data: &'a [u8],
 }
 
+/// A call of a service of this node.
+#[derive(Clone, Debug)]
+pub struct Request {
+    pub service: Arc<str>,
+    /// Tells the transport where the answer belongs.
+    pub id: RequestId,
+    /// CDR with encapsulation.
+    pub data: Vec<u8>,
+}
+
+/// Who called a service, and their number of the call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RequestId {
+    /// DDS' globally unique identifier of the caller.
+    pub caller: [u8; 16],
+    pub sequence: i64,
+}
+
+/// What a transport has to say.
+#[derive(Clone, Debug)]
+pub enum Received {
+    Message(RawMessage),
+    Request(Request),
+    /// Nothing came in the time given.
+    Nothing,
+    /// Nothing will come any more.
+    End,
+}
+
+/// How a subscription fares.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SubscriptionStatus {
+    pub topic: String,
+    /// Publishers that are known.
+    pub publishers: usize,
+    /// Whether lost packets are asked for again.
+    pub reliable: bool,
+    /// Messages that came in.
+    pub received: u64,
+    /// Of these, dropped because newer ones came before they were taken.
+    pub replaced: u64,
+    /// Messages that were sent and never came in, as far as their numbers tell.
+    pub lost: u64,
+    /// Messages that were no plain CDR.
+    pub unreadable: u64,
+}
+
 /// A source and sink of messages.
 pub trait Transport {
-    /// The next message, or `None` when there will be no more.
-    fn receive(&mut self) -> Result<Option<RawMessage>, TransportError>;
+    /// The next message or request. `wait`: how long to wait for one; zero takes only what has arrived already, and a bag's
+    /// messages arrive when they are waited for.
+    fn receive(&mut self, wait: Duration) -> Result<Received, TransportError>;
 
     fn publish_raw(&mut self, publication: Publication) -> Result<(), TransportError>;
+
+    /// Answers a request; `data` is CDR with encapsulation.
+    fn reply(&mut self, service: &str, to: RequestId, data: &[u8]) -> Result<(), TransportError>;
+
+    /// The time by which arriving messages are stamped.
+    fn now(&self) -> Stamp;
+
+    /// One entry a subscription; empty where there is nothing to tell.
+    fn subscriptions(&self) -> Vec<SubscriptionStatus> {
+        Vec::new()
+    }
 }
 
 impl dyn Transport + '_ {
@@ -41,11 +109,12 @@ impl dyn Transport + '_ {
 pub struct BagTransport {
     source: BagReader,
     sink: Option<BagWriter>,
+    now: Stamp,
 }
 
 impl BagTransport {
     pub fn new(source: BagReader, sink: Option<BagWriter>) -> Self {
-        Self { source, sink }
+        Self { source, sink, now: Stamp::default() }
     }
 
     /// Completes the bag that was published to, and returns the source with its report.
@@ -58,8 +127,14 @@ impl BagTransport {
 }
 
 impl Transport for BagTransport {
-    fn receive(&mut self) -> Result<Option<RawMessage>, TransportError> {
-        Ok(self.source.next())
+    fn receive(&mut self, wait: Duration) -> Result<Received, TransportError> {
+        if wait.is_zero() {
+            return Ok(Received::Nothing);
+        }
+        Ok(self.source.next().map_or(Received::End, |message| {
+            self.now = message.stamp;
+            Received::Message(message)
+        }))
     }
 
     fn publish_raw(&mut self, publication: Publication) -> Result<(), TransportError> {
@@ -68,5 +143,14 @@ impl Transport for BagTransport {
             Some(sink) => Ok(sink.write_raw(topic, type_name, definition, stamp, data)?),
             None => Ok(()),
         }
+    }
+
+    /// Bags hold no requests, so there is nobody to answer.
+    fn reply(&mut self, _service: &str, _to: RequestId, _data: &[u8]) -> Result<(), TransportError> {
+        Ok(())
+    }
+
+    fn now(&self) -> Stamp {
+        self.now
     }
 }

@@ -5,10 +5,11 @@ use lidar_ptq::ros::bag::{BagError, BagReader, BagWriter, ChunkCompression, RawM
 use lidar_ptq::ros::msg::RosMessage;
 use lidar_ptq::ros::msg::sensor_msgs::PointCloud2;
 use lidar_ptq::ros::msg::tf2_msgs::TFMessage;
-use lidar_ptq::ros::transport::{BagTransport, Transport};
+use lidar_ptq::ros::transport::{BagTransport, Received, Transport};
 use lidar_ptq::sensor::Stamp;
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 pub const BAGS: [&str; 14] = [
     "mcap/none.mcap",
@@ -165,7 +166,8 @@ fn a_bag_is_a_transport() {
     let mut bag = BagTransport::new(source, Some(BagWriter::create(&path).unwrap()));
     {
         let transport: &mut dyn Transport = &mut bag;
-        while let Some(message) = transport.receive().unwrap() {
+        assert!(matches!(transport.receive(Duration::ZERO).unwrap(), Received::Nothing));
+        while let Received::Message(message) = transport.receive(Duration::MAX).unwrap() {
             if &*message.topic == "/points" {
                 transport.publish("/copy", message.stamp, &PointCloud2::decode(&message.data).unwrap()).unwrap();
             }

@@ -1,12 +1,12 @@
 //! `lidar_ptq bench`: how long a model takes, stage by stage and layer by layer.
 
-use crate::options::{CloudArgs, use_threads, wanted_fields};
+use crate::options::{CloudArgs, use_threads};
 use anyhow::{Context, bail};
 use lidar_ptq::detect::{Detector, FloatNetwork, HeadMaps, LayerTime, Model, Network, NetworkError, PillarInput, network};
 use lidar_ptq::engine::Isa;
 use lidar_ptq::engine::int8::measured_peak;
 use lidar_ptq::eval::table::Table;
-use lidar_ptq::node::{Inputs, LabelledEvent, Perception, Stage, Summary, replay};
+use lidar_ptq::node::{Inputs, LabelledEvent, Perception, Stage, Summary, replay, wanted_fields};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};

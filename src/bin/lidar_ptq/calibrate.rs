@@ -1,25 +1,30 @@
 //! `lidar_ptq calibrate`: a float model becomes a quantized one, from recorded clouds without labels.
 
-use crate::options::{CloudArgs, use_threads, wanted_fields};
+use crate::interrupt::stop_flag;
+use crate::options::{CloudArgs, use_threads};
 use anyhow::{Context, bail};
 use indicatif::{ProgressBar, ProgressStyle};
-use lidar_ptq::detect::{Detector, HeadMaps, Model, Network, NetworkError, PillarInput};
+use lidar_ptq::detect::Model;
+use lidar_ptq::engine::Isa;
+use lidar_ptq::eval::agreement::Agreement;
 use lidar_ptq::eval::table::Table;
 use lidar_ptq::graph::{Precision, Quantization};
-use lidar_ptq::node::{Event, Inputs, Perception};
-use lidar_ptq::quant::{Calibrator, METHODS, Method, Policy};
-use std::collections::BTreeMap;
+use lidar_ptq::node::calibrate::{Wanted, gather, judge};
+use lidar_ptq::node::{Inputs, wanted_fields};
+use lidar_ptq::quant::{Bits, CenterTask, Effort, LayerRounding, METHODS, Method, Policy, quantize};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::Ordering;
 
 /// Quantize a model with clouds that the robot recorded; no labels are needed.
 ///
-/// The float network runs over frames spread evenly over the input, the ranges of its values are observed, and weights and
-/// activations become integers. What works on points stays float.
+/// The float network runs over frames spread evenly over the input; a method turns what it sees into integer weights and scales.
+/// Then both models run on other frames of the input, and if their boxes agree too little, nothing is written. What works on
+/// points stays float.
 ///
 /// Examples:
 ///   lidar_ptq calibrate model.safetensors --bag drive.mcap -o model.int8.safetensors
 ///   lidar_ptq calibrate model.safetensors --input clouds/ --frames 200 --float 'bbox_head.tasks.0.*'
+///   lidar_ptq calibrate model.safetensors --bag drive.mcap --bits W4A8 --bits first=W8A8 --bits last=W8A8
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub struct Args {
@@ -31,8 +36,10 @@ pub struct Args {
     /// Clouds (.bin, .pcd, .npy) and folders of them.
     #[arg(long, num_args = 1.., value_name = "FILES")]
     input: Vec<PathBuf>,
-    /// How ranges are chosen.
-    #[arg(long, default_value = METHODS[0].name, value_parser = METHODS.map(|m| m.name))]
+    /// How ranges and roundings are chosen.
+    ///
+    /// lidar-ptq is the default; the others are there to compare with, and faster.
+    #[arg(long, default_value = "lidar-ptq", value_parser = METHODS.map(|m| m.name))]
     method: String,
     /// Where the quantized model goes [default: the model's name with .int8.safetensors].
     #[arg(short, long, value_name = "MODEL")]
@@ -40,18 +47,28 @@ pub struct Args {
     /// Replace a file that is there already.
     #[arg(long)]
     force: bool,
-    /// Frames to observe, spread evenly over the input.
+    /// Frames to calibrate with, spread evenly over the input.
     #[arg(long, default_value_t = 64, value_name = "N")]
     frames: usize,
-    /// A layer that stays float, or the beginning of names followed by `*`. May be repeated.
+    /// Frames between those, to judge with.
+    #[arg(long, default_value_t = 16, value_name = "N")]
+    held_out: usize,
+    /// Write nothing if less than this share of the float model's boxes is found again, or is right, at a score of 0.3.
+    #[arg(long, default_value_t = 0.85, value_name = "SHARE")]
+    least_agreement: f64,
+    /// Write the model even so.
+    #[arg(long)]
+    accept_disagreement: bool,
+    /// A layer that stays float: a name, the beginning of names followed by `*`, `first` or `last`. May be repeated.
     #[arg(long, value_name = "LAYER")]
     float: Vec<String>,
-    /// Bits of weights, 2 to 8; four and fewer are stored two a byte.
-    #[arg(long, default_value_t = 8, value_name = "BITS")]
-    weight_bits: u8,
-    /// Bits of activations, 2 to 8.
-    #[arg(long, default_value_t = 8, value_name = "BITS")]
-    activation_bits: u8,
+    /// Bits of weights and of what they are multiplied with, 2 to 8: W8A8 for all layers, LAYER=W4A8 for some. May be repeated;
+    /// the last that fits a layer decides. Weights of four bits and fewer are stored two a byte.
+    #[arg(long, value_name = "[LAYER=]BITS", value_parser = bits)]
+    bits: Vec<(Option<String>, Bits)>,
+    /// Of what is drawn at random.
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    seed: u64,
     #[command(flatten)]
     clouds: CloudArgs,
     /// Worker threads; by default one a core.
@@ -59,19 +76,16 @@ pub struct Args {
     threads: Option<usize>,
 }
 
-/// The float network of a detector, watched.
-struct Watched(Arc<Mutex<Option<Calibrator>>>);
-
-impl Network for Watched {
-    fn run(&mut self, input: &PillarInput) -> Result<HeadMaps, NetworkError> {
-        let mut calibrator = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let calibrator = calibrator.as_mut().ok_or("calibration is over")?;
-        HeadMaps::from_outputs(calibrator.observe(&input.to_inputs())?)
+fn bits(text: &str) -> Result<(Option<String>, Bits), String> {
+    match text.rsplit_once('=') {
+        Some((layer, bits)) => Ok((Some(layer.to_owned()), bits.parse()?)),
+        None => Ok((None, text.parse()?)),
     }
 }
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
     use_threads(args.threads)?;
+    let isa = Isa::choose()?;
     let output = args.output.clone().unwrap_or_else(|| args.model.with_extension("int8.safetensors"));
     if output.exists() && !args.force {
         bail!("{}: exists already; --force replaces it", output.display());
@@ -81,72 +95,86 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         bail!("{}: is quantized already; calibrate the float model that it was made from", args.model.display());
     }
     let method = Method::find(&args.method).with_context(|| format!("no method is named `{}`", args.method))?;
-    let policy = Policy { float: args.float.clone(), weight_bits: args.weight_bits, activation_bits: args.activation_bits };
-    let calibrator = Arc::new(Mutex::new(Some(Calibrator::new(model.graph(), model.params(), method, &policy)?)));
+    let mut policy = Policy { float: args.float.clone(), ..Policy::default() };
+    for (layer, bits) in &args.bits {
+        match layer {
+            Some(layer) => policy.exceptions.push((layer.clone(), *bits)),
+            None => policy.bits = *bits,
+        }
+    }
+    policy.check(model.graph())?;
 
     let mut config = model.config().clone();
     args.clouds.change(&mut config)?;
     config.validate().context("these options do not fit the model")?;
     let paths: Vec<PathBuf> = args.bag.iter().chain(&args.input).cloned().collect();
     let inputs = Inputs::open(&paths, wanted_fields(&config), args.clouds.options(&config.points.time))?;
-    let detector = Detector::new(config, Box::new(Watched(calibrator.clone())))?;
-    let perception = Perception::new(detector, args.clouds.motion());
-    let skipped = observe(inputs, perception, args.frames);
-
-    let calibrator = calibrator.lock().unwrap_or_else(PoisonError::into_inner).take().context("calibration ran once")?;
-    if calibrator.frames() == 0 {
-        let reasons = skipped.keys().cloned().collect::<Vec<_>>().join("\n  ");
+    let wanted = Wanted { frames: args.frames.max(1), held_out: args.held_out };
+    let interrupted = stop_flag()?;
+    let bar = ProgressBar::new(inputs.expected_frames().min((wanted.frames + wanted.held_out) as u64));
+    bar.set_style(ProgressStyle::with_template("{bar:30} {pos}/{len} frames observed  {eta} left")?);
+    let mut on_frame = || {
+        bar.inc(1);
+        !interrupted.load(Ordering::SeqCst)
+    };
+    let gathered = gather(&model, config, args.clouds.motion(), inputs, wanted, &mut on_frame)?;
+    bar.finish_and_clear();
+    if interrupted.load(Ordering::SeqCst) {
+        bail!("interrupted; nothing was written");
+    }
+    if gathered.frames.is_empty() {
+        let reasons = gathered.skipped.keys().cloned().collect::<Vec<_>>().join("\n  ");
         bail!("no frame could be used{}{reasons}", if reasons.is_empty() { "" } else { ":\n  " });
     }
-    let quantization = calibrator.finish(paths.iter().map(|p| file_name(p)).collect())?;
-    let quantized = model.quantize(quantization.clone())?;
-    quantized.save(&output, Precision::F32).with_context(|| output.display().to_string())?;
-    eprint!("{}", describe(&quantization));
-    for (reason, count) in skipped {
+
+    let bar = ProgressBar::new(1);
+    bar.set_style(ProgressStyle::with_template("{bar:30} {msg} {pos}/{len}  {eta} left")?);
+    let mut progress = |what: &str, done: usize, of: usize| {
+        if done == 1 {
+            bar.reset();
+            bar.set_length(of as u64);
+            bar.set_message(what.to_owned());
+        }
+        bar.set_position(done as u64);
+        !interrupted.load(Ordering::SeqCst)
+    };
+    let task = CenterTask::new(&model.config().network.head);
+    let effort = Effort { seed: args.seed, ..Effort::default() };
+    let names = paths.iter().map(|p| file_name(p)).collect();
+    let quantized = quantize(&gathered.frames, &method, &policy, (&task, effort), names, &mut progress)?;
+    bar.finish_and_clear();
+    let quantized_model = model.quantize(quantized.quantization.clone(), quantized.params)?;
+    eprint!("{}", describe(&quantized.quantization));
+    if !quantized.rounding.is_empty() {
+        eprint!("{}", rounding_table(&quantized.rounding));
+    }
+    for (reason, count) in &gathered.skipped {
         eprintln!("skipped {count}: {reason}");
     }
+    if gathered.held_out.is_empty() {
+        eprintln!("no frames were left to judge with; `lidar_ptq eval --against` compares the models on another recording");
+    } else {
+        let agreement = judge(&quantized_model, &gathered.held_out, isa)?;
+        eprintln!("against the float model on {} frames that calibration has not seen:\n{}", agreement.frames(), agreement.table());
+        if let Some(worst) = worst_share(&agreement).filter(|worst| *worst < args.least_agreement) {
+            let complaint = format!("only {worst:.3} of the boxes agree, less than --least-agreement {}", args.least_agreement);
+            if !args.accept_disagreement {
+                bail!(
+                    "{complaint}; nothing was written. --accept-disagreement writes the model even so; more --frames, more --bits or --float layers may mend it"
+                );
+            }
+            eprintln!("{complaint}");
+        }
+    }
+    quantized_model.save(&output, Precision::F32).with_context(|| output.display().to_string())?;
     eprintln!("wrote {}", output.display());
     Ok(())
 }
 
-/// Runs the frames that are to be observed; returns those that could not be used, by reason.
-fn observe(mut inputs: Inputs, mut perception: Perception, wanted: usize) -> BTreeMap<String, usize> {
-    let every = (inputs.expected_frames() as usize / wanted.max(1)).max(1);
-    let bar = ProgressBar::new(inputs.expected_frames().div_ceil(every as u64).min(wanted as u64));
-    if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} frames observed  {eta} left") {
-        bar.set_style(style);
-    }
-    let mut skipped: BTreeMap<String, usize> = BTreeMap::new();
-    let (mut met, mut observed) = (0usize, 0);
-    while observed < wanted {
-        let Some(event) = inputs.next() else { break };
-        match event {
-            Event::Start { .. } => perception.reset(),
-            Event::Motion(message) => perception.on_motion(&message),
-            Event::Frame(frame) => {
-                met += 1;
-                let reason = match *frame {
-                    Err(unusable) => unusable.reason,
-                    // The last of each stretch: sweeps have gathered by then.
-                    Ok(frame) if !met.is_multiple_of(every) => {
-                        perception.pass_over(&frame);
-                        continue;
-                    }
-                    Ok(frame) => match perception.on_cloud(&frame, &mut |_| {}) {
-                        Err(error) => format!("{:#}", anyhow::Error::from(error)),
-                        Ok(_) => {
-                            observed += 1;
-                            bar.inc(1);
-                            continue;
-                        }
-                    },
-                };
-                *skipped.entry(reason).or_default() += 1;
-            }
-        }
-    }
-    bar.finish_and_clear();
-    skipped
+/// The lower of recall and precision at the highest threshold, if there are boxes.
+fn worst_share(agreement: &Agreement) -> Option<f64> {
+    let at = agreement.overall().thresholds.last().copied()?;
+    Some(at.recall?.min(at.precision.unwrap_or(0.0)))
 }
 
 /// What became of each layer.
@@ -163,6 +191,15 @@ pub fn describe(quantization: &Quantization) -> String {
     }
     let inputs = calibration.inputs.join(", ");
     format!("{table}{} frames of {inputs}, {}\n", calibration.frames, calibration.method)
+}
+
+/// What adaptive rounding gained.
+fn rounding_table(layers: &[LayerRounding]) -> Table {
+    let mut table = Table::new(["layer's output", "error, rounded to nearest", "error"]);
+    for LayerRounding { layer, nearest_error, error } in layers {
+        table.row([layer.clone(), format!("{:.2e}", nearest_error), format!("{:.2e}", error)]);
+    }
+    table
 }
 
 fn file_name(path: &Path) -> String {

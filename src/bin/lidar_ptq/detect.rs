@@ -1,7 +1,7 @@
 //! `lidar_ptq detect`: boxes from bags and files.
 
 use crate::interrupt::stop_flag;
-use crate::options::{CloudArgs, refuse_to_replace, use_threads, wanted_fields};
+use crate::options::{CloudArgs, refuse_to_replace, use_threads};
 use crate::say;
 use anyhow::{Context, bail};
 use clap::Args as ClapArgs;
@@ -10,7 +10,7 @@ use lidar_ptq::detect::{Detector, DetectorConfig, Model, network};
 use lidar_ptq::engine::Isa;
 use lidar_ptq::eval::table::Table;
 use lidar_ptq::node::sinks::{BagSink, DumpSink, JsonSink, PendingFile, PictureSink};
-use lidar_ptq::node::{FrameSink, Inputs, JudgeSink, LabelledBags, Perception, Stage, Summary, TruthOptions, replay};
+use lidar_ptq::node::{FrameSink, Inputs, JudgeSink, LabelledBags, Perception, Stage, Summary, TruthOptions, replay, wanted_fields};
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};

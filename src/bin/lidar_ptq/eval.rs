@@ -1,7 +1,7 @@
 //! `lidar_ptq eval`: how good a model's boxes are.
 
 use crate::interrupt::stop_flag;
-use crate::options::{CloudArgs, refuse_to_replace, use_threads, wanted_fields};
+use crate::options::{CloudArgs, refuse_to_replace, use_threads};
 use crate::sim::Beams;
 use anyhow::{Context, bail};
 use clap::Args as ClapArgs;
@@ -13,7 +13,7 @@ use lidar_ptq::eval::kitti::KittiEvaluation;
 use lidar_ptq::eval::report::{PAGE, Report, ReportFile, WorstRules};
 use lidar_ptq::node::simulated::SimulatedDrives;
 use lidar_ptq::node::sinks::PendingFile;
-use lidar_ptq::node::{EvalOutcome, Evaluator, LabelledBags, LabelledDataset, LabelledEvent, Perception, TruthOptions};
+use lidar_ptq::node::{EvalOutcome, Evaluator, LabelledBags, LabelledDataset, LabelledEvent, Perception, TruthOptions, wanted_fields};
 use lidar_ptq::sim::SimConfig;
 use serde_json::{Value, json};
 use std::io::Write as _;

@@ -3,8 +3,8 @@
 use anyhow::{Context, bail};
 use clap::Args;
 use lidar_ptq::detect::DetectorConfig;
-use lidar_ptq::node::{InputOptions, MotionLimits, MotionTracker};
-use lidar_ptq::sensor::{MAX_GAP_S, PointTime, TIME, TimeReference, TimeUnit};
+use lidar_ptq::node::{InputOptions, MotionLimits, MotionTracker, Tuning};
+use lidar_ptq::sensor::{MAX_GAP_S, PointTime, TimeReference, TimeUnit};
 use serde::de::DeserializeOwned;
 use std::path::{Path, PathBuf};
 
@@ -80,42 +80,22 @@ impl CloudArgs {
     /// # Errors
     /// Options that the model has no use for, or that mean nothing.
     pub fn change(&self, config: &mut DetectorConfig) -> anyhow::Result<()> {
-        let intensity = &mut config.points.intensity;
-        if let Some(field) = &self.intensity_field {
-            intensity.field.clone_from(field);
-        }
-        if let Some(scale) = self.intensity_scale {
-            intensity.scale = scale;
-        }
-        if self.intensity_constant.is_some() {
-            intensity.constant = self.intensity_constant;
-        }
-        let time = &mut config.points.time;
-        if let Some(field) = &self.time_field {
-            time.field = (field != "none").then(|| field.clone());
-        }
-        time.unit = self.time_unit.unwrap_or(time.unit);
-        time.reference = self.time_reference.unwrap_or(time.reference);
-        if let Some(count) = self.sweeps {
-            config.points.sweeps.count = count;
-        }
-        let times = self.time_field.is_some() || self.time_unit.is_some() || self.time_reference.is_some();
-        if times && !config.points.features.iter().any(|f| f == TIME) {
-            let features = config.points.features.join(", ");
-            bail!("--time-field, --time-unit and --time-reference do not fit the model: it takes {features}, and no time");
-        }
+        let tuning = Tuning {
+            sweeps: self.sweeps,
+            intensity_field: self.intensity_field.clone(),
+            intensity_scale: self.intensity_scale,
+            intensity_constant: self.intensity_constant,
+            time_field: self.time_field.clone(),
+            time_unit: self.time_unit,
+            time_reference: self.time_reference,
+            ..Tuning::default()
+        };
+        tuning.apply(config, &|field| format!("--{}", field.replace('_', "-")))?;
         if self.max_pose_gap.is_nan() || self.max_pose_gap <= 0.0 {
             bail!("--max-pose-gap is {}, expected more than 0 seconds", self.max_pose_gap);
         }
         Ok(())
     }
-}
-
-/// Fields to look for in clouds, besides x, y, z.
-pub fn wanted_fields(config: &DetectorConfig) -> Vec<String> {
-    let points = &config.points;
-    let field = |name: &String| if name == "intensity" { points.intensity.field.clone() } else { name.clone() };
-    points.features.iter().skip(3).map(field).collect()
 }
 
 /// Results must not take the place of what they are made from.

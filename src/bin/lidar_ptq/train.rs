@@ -25,7 +25,8 @@ use std::sync::atomic::Ordering;
 ///                                  # or of KITTI's or nuScenes' layout; some of its frames only:
 ///                                  # {folder: kitti, only: [0, 3, 7]}, or a text file with a frame or scene a line
 ///   init: start.safetensors        # optional: weights to start from; of another model, what fits of them:
-///                                  # {model: start.safetensors, partial: true}
+///                                  # {model: start.safetensors, partial: true}; or without some of its tensors:
+///                                  # {model: start.safetensors, without: [bbox_head.tasks.0.vel]}
 ///   train: {seed: 1, steps: 2000, batch: 4, adam: {lr: 0.002}}
 ///
 /// Beside the model stand MODEL.state (to go on from), MODEL.log.csv (losses of each step) and MODEL.loss.svg (their plot).
@@ -86,6 +87,9 @@ struct PartialInit {
     /// Whether the model may be another one, of which everything is taken that fits.
     #[serde(default)]
     partial: bool,
+    /// Beginnings of names of tensors that are not taken.
+    #[serde(default)]
+    without: Vec<String>,
 }
 
 impl Frames {
@@ -105,12 +109,19 @@ impl Frames {
 impl Init {
     /// Parameters of the network to train; says what they do not take from a model that is another one.
     fn params(&self, detector: &DetectorConfig, graph: &Graph, seed: u64) -> anyhow::Result<Params> {
-        let (path, partial) = match self {
-            Self::Model(path) => (path, false),
-            Self::Part(PartialInit { model, partial }) => (model, *partial),
+        let (path, partial, without) = match self {
+            Self::Model(path) => (path, false, &[][..]),
+            Self::Part(PartialInit { model, partial, without }) => (model, *partial || !without.is_empty(), &without[..]),
         };
         let model = Model::load(path).with_context(|| path.display().to_string())?;
-        let (config, _, params) = model.into_parts();
+        let (config, _, mut params) = model.into_parts();
+        for start in without {
+            let before = params.0.len();
+            params.0.retain(|name, _| !name.starts_with(start));
+            if params.0.len() == before {
+                bail!("{}: `init.without`: no tensor's name begins with `{start}`", path.display());
+            }
+        }
         let (from, to) = (&config.decode.code, &detector.decode.code);
         if from != to {
             bail!("{}: `decode.code`: expected that of the detector to train, {to:?}, found {from:?}", path.display());

@@ -2,10 +2,14 @@
 //!
 //! A new message is a definition file, a `cdr_struct!` with its fields in order, and a `ros_message!` line.
 
+pub mod diagnostic_msgs;
 pub mod geometry_msgs;
+pub mod lidar_ptq_msgs;
 pub mod nav_msgs;
+pub mod rosgraph_msgs;
 pub mod sensor_msgs;
 pub mod std_msgs;
+pub mod std_srvs;
 pub mod tf2_msgs;
 pub mod vision_msgs;
 pub mod visualization_msgs;
@@ -30,6 +34,26 @@ pub trait RosMessage: Cdr {
     /// From CDR with encapsulation, either byte order. Bytes after the last field are ignored: some middlewares pad.
     fn decode(bytes: &[u8]) -> Result<Self, CdrError> {
         Self::read(&mut CdrReader::new(bytes, Self::TYPE)?)
+    }
+}
+
+/// A service: a question and its answer.
+pub trait RosService {
+    type Request: Cdr;
+    type Response: Cdr;
+    /// Such as `std_srvs/srv/Trigger`.
+    const TYPE: &'static str;
+
+    /// From CDR with encapsulation, either byte order.
+    fn decode_request(bytes: &[u8]) -> Result<Self::Request, CdrError> {
+        Self::Request::read(&mut CdrReader::new(bytes, Self::TYPE)?)
+    }
+
+    /// Little-endian CDR with encapsulation.
+    fn encode_response(response: &Self::Response) -> Vec<u8> {
+        let mut writer = CdrWriter::new(Endian::Little);
+        response.write(&mut writer);
+        writer.finish()
     }
 }
 

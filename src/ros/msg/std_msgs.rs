@@ -1,6 +1,6 @@
 //! `std_msgs`.
 
-use super::cdr_struct;
+use super::{cdr_struct, ros_message};
 use crate::sensor::Stamp;
 
 cdr_struct! {
@@ -21,4 +21,15 @@ cdr_struct! {
         pub b: f32,
         pub a: f32,
     }
+}
+
+cdr_struct! {
+    #[derive(Clone, Copy, Debug, Default, PartialEq)]
+    pub struct Float64 {
+        pub data: f64,
+    }
+}
+
+ros_message! {
+    Float64: "std_msgs" "Float64"
 }

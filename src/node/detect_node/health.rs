@@ -1,0 +1,223 @@
+//! What the node knows of its own state, as `/diagnostics` tells it.
+
+use crate::ros::msg::diagnostic_msgs::{DiagnosticArray, DiagnosticStatus, KeyValue};
+use crate::ros::msg::std_msgs::Header;
+use crate::ros::transport::SubscriptionStatus;
+use crate::sensor::Stamp;
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+/// Frames over which times are judged: 100 s at 10 Hz.
+const WINDOW: usize = 1000;
+/// An input that is silent for longer is worth a warning, seconds.
+const SILENT_S: f64 = 1.0;
+
+/// Counts since the start, and times of the last frames.
+pub(super) struct Health {
+    /// Clouds that gave boxes.
+    pub answered: u64,
+    /// Clouds that a newer one overtook after they had been taken from the transport.
+    pub passed_over: u64,
+    /// Clouds that could not be used.
+    pub skipped: u64,
+    /// Clouds that waited for their transform in vain.
+    pub in_vain: u64,
+    /// Frames with fewer sweeps than wanted, and why the last one had.
+    pub fewer_sweeps: u64,
+    pub last_left_out: Option<String>,
+    /// Messages that could not be sent.
+    pub unsent: u64,
+    /// What became of the last wish to load a model, if nothing good.
+    pub load_failure: Option<String>,
+    last_skip: Option<String>,
+    last_unsent: Option<String>,
+    last_cloud: Option<Instant>,
+    /// Processing, and from the measurement to the answer where the clocks agree.
+    times: VecDeque<(Duration, Option<f64>)>,
+    reported: Reported,
+}
+
+/// The counts at the last report.
+struct Reported {
+    at: Instant,
+    answered: u64,
+    skipped: u64,
+    fewer_sweeps: u64,
+    unsent: u64,
+}
+
+/// What others know and the report needs.
+pub(super) struct Facts<'a> {
+    pub node: &'a str,
+    pub now: Stamp,
+    pub model: Vec<(&'static str, String)>,
+    pub input: SubscriptionStatus,
+    /// Fields of the last cloud, as they were taken.
+    pub fields: &'a str,
+    pub motion: Vec<(&'static str, String)>,
+    pub bad_motion: usize,
+    pub max_processing_ms: f64,
+}
+
+impl Health {
+    pub fn new() -> Self {
+        let reported = Reported { at: Instant::now(), answered: 0, skipped: 0, fewer_sweeps: 0, unsent: 0 };
+        Self {
+            answered: 0,
+            passed_over: 0,
+            skipped: 0,
+            in_vain: 0,
+            fewer_sweeps: 0,
+            last_left_out: None,
+            unsent: 0,
+            load_failure: None,
+            last_skip: None,
+            last_unsent: None,
+            last_cloud: None,
+            times: VecDeque::with_capacity(WINDOW),
+            reported,
+        }
+    }
+
+    pub fn cloud_came(&mut self) {
+        self.last_cloud = Some(Instant::now());
+    }
+
+    pub fn skip(&mut self, reason: String) {
+        self.skipped += 1;
+        if self.last_skip.as_ref() == Some(&reason) {
+            tracing::debug!(reason, "cloud skipped");
+        } else {
+            tracing::warn!(reason, "cloud skipped");
+            self.last_skip = Some(reason);
+        }
+    }
+
+    pub fn unsent(&mut self, reason: String) {
+        self.unsent += 1;
+        self.last_unsent = Some(reason);
+    }
+
+    pub fn answer(&mut self, processing: Duration, latency_s: Option<f64>) {
+        self.answered += 1;
+        if self.times.len() == WINDOW {
+            self.times.pop_front();
+        }
+        self.times.push_back((processing, latency_s));
+    }
+
+    pub fn is_due(&self, period_s: f64) -> bool {
+        self.reported.at.elapsed().as_secs_f64() >= period_s
+    }
+
+    /// The report; rates and warnings are about the time since the last one.
+    pub fn report(&mut self, facts: Facts) -> DiagnosticArray {
+        let elapsed_s = self.reported.at.elapsed().as_secs_f64().max(1e-6);
+        let rate_hz = (self.answered - self.reported.answered) as f64 / elapsed_s;
+        let status = [self.input(&facts), self.times(&facts, rate_hz), self.motion(&facts), self.model(&facts), self.output()];
+        let named = |(what, level, message, values): Status| DiagnosticStatus {
+            level,
+            name: format!("{}: {what}", facts.node.trim_start_matches('/')),
+            message,
+            hardware_id: facts.node.to_owned(),
+            values: values.into_iter().map(|(key, value)| KeyValue { key: key.to_owned(), value }).collect(),
+        };
+        let status = status.into_iter().map(named).collect();
+        self.reported = Reported {
+            at: Instant::now(),
+            answered: self.answered,
+            skipped: self.skipped,
+            fewer_sweeps: self.fewer_sweeps,
+            unsent: self.unsent,
+        };
+        DiagnosticArray { header: Header { stamp: facts.now, frame_id: String::new() }, status }
+    }
+
+    fn input(&self, facts: &Facts) -> Status {
+        let input = &facts.input;
+        let silent_s = self.last_cloud.map(|at| at.elapsed().as_secs_f64());
+        let (level, message) = match (silent_s, &self.last_skip) {
+            (None, _) if input.unreadable > 0 => (DiagnosticStatus::WARN, format!("{}: messages that are no plain CDR", input.topic)),
+            (None, _) => (DiagnosticStatus::WARN, format!("no cloud on {} yet, {} publishers", input.topic, input.publishers)),
+            (Some(s), _) if s > SILENT_S => (DiagnosticStatus::WARN, format!("no cloud on {} for {s:.1} s", input.topic)),
+            (_, Some(reason)) if self.skipped > self.reported.skipped => (DiagnosticStatus::WARN, format!("cloud skipped: {reason}")),
+            _ => (DiagnosticStatus::OK, "clouds come in".to_owned()),
+        };
+        let values = vec![
+            ("topic", input.topic.clone()),
+            ("publishers", input.publishers.to_string()),
+            ("reliability", if input.reliable { "reliable" } else { "best_effort" }.to_owned()),
+            ("fields", facts.fields.to_owned()),
+            ("received", input.received.to_string()),
+            ("answered", self.answered.to_string()),
+            ("dropped_for_newer", (input.replaced + self.passed_over).to_string()),
+            ("skipped", self.skipped.to_string()),
+            ("last_skip_reason", self.last_skip.clone().unwrap_or_default()),
+            ("lost_on_the_way", input.lost.to_string()),
+            ("unreadable", input.unreadable.to_string()),
+        ];
+        ("input", level, message, values)
+    }
+
+    fn times(&self, facts: &Facts, rate_hz: f64) -> Status {
+        let processing: Vec<f64> = self.times.iter().map(|(t, _)| t.as_secs_f64() * 1e3).collect();
+        let latency: Vec<f64> = self.times.iter().filter_map(|(_, l)| l.map(|s| s * 1e3)).collect();
+        let [p50, p99] = [0.5, 0.99].map(|share| percentile(&processing, share));
+        let is_slow = p99.is_some_and(|p99| p99 > facts.max_processing_ms);
+        let (level, message) = if is_slow {
+            let message = format!("1 of 100 frames takes more than {:.1} ms, {} are allowed", p99.unwrap_or(0.0), facts.max_processing_ms);
+            (DiagnosticStatus::WARN, message)
+        } else {
+            (DiagnosticStatus::OK, format!("{rate_hz:.1} frames/s"))
+        };
+        let ms = |value: Option<f64>| value.map_or_else(String::new, |v| format!("{v:.2}"));
+        let values = vec![
+            ("rate_hz", format!("{rate_hz:.2}")),
+            ("processing_p50_ms", ms(p50)),
+            ("processing_p99_ms", ms(p99)),
+            ("pipeline_latency_p50_ms", ms(percentile(&latency, 0.5))),
+            ("pipeline_latency_p99_ms", ms(percentile(&latency, 0.99))),
+        ];
+        ("times", level, message, values)
+    }
+
+    fn motion(&self, facts: &Facts) -> Status {
+        let (level, message) = match &self.last_left_out {
+            Some(reason) if self.fewer_sweeps > self.reported.fewer_sweeps => (DiagnosticStatus::WARN, reason.clone()),
+            _ => (DiagnosticStatus::OK, "as far as it is needed".to_owned()),
+        };
+        let counts = [
+            ("clouds_waited_in_vain", self.in_vain.to_string()),
+            ("frames_with_fewer_sweeps", self.fewer_sweeps.to_string()),
+            ("unusable_messages", facts.bad_motion.to_string()),
+        ];
+        ("motion", level, message, facts.motion.iter().cloned().chain(counts).collect())
+    }
+
+    fn model(&self, facts: &Facts) -> Status {
+        let (level, message) = match &self.load_failure {
+            Some(reason) => (DiagnosticStatus::WARN, format!("the model was not replaced: {reason}")),
+            None => (DiagnosticStatus::OK, "running".to_owned()),
+        };
+        ("model", level, message, facts.model.clone())
+    }
+
+    fn output(&self) -> Status {
+        let (level, message) = match &self.last_unsent {
+            Some(reason) if self.unsent > self.reported.unsent => (DiagnosticStatus::WARN, reason.clone()),
+            _ => (DiagnosticStatus::OK, "messages go out".to_owned()),
+        };
+        ("output", level, message, vec![("unsent", self.unsent.to_string())])
+    }
+}
+
+/// What it is about, level, message, values.
+type Status = (&'static str, u8, String, Vec<(&'static str, String)>);
+
+/// By nearest rank.
+fn percentile(values: &[f64], share: f64) -> Option<f64> {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let rank = (share * sorted.len() as f64).ceil() as usize;
+    sorted.get(rank.saturating_sub(1)).copied()
+}

@@ -1,0 +1,87 @@
+//! The methods by name, each a composition of the same parts.
+
+use super::frames::Cells;
+use super::observer::{Clip, Entropy, STEP_SEARCH, Zeros};
+use super::sampling::Weighing;
+use super::weights::WeightScale;
+
+/// A way from ranges and weights to integers.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Method {
+    /// As on the command line and in a model's provenance.
+    pub name: &'static str,
+    pub about: &'static str,
+    pub activations: Clip,
+    pub cells: Cells,
+    pub weights: WeightScale,
+    pub rounding: Rounding,
+}
+
+/// Which of the integers around it a weight becomes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Rounding {
+    Nearest,
+    /// Those with which the layer's output is best, by the second moments of windows that are weighed like this.
+    Adaptive(Weighing),
+}
+
+const EVEN: Weighing = Weighing { task: 0.0, occupied: 0.5 };
+const TASK: Weighing = Weighing { task: 0.5, occupied: 0.25 };
+
+const fn ranges(name: &'static str, about: &'static str, activations: Clip, cells: Cells) -> Method {
+    Method { name, about, activations, cells, weights: WeightScale::MaxMin, rounding: Rounding::Nearest }
+}
+
+const fn entropy(zeros: Zeros) -> Clip {
+    Clip::Entropy(Entropy::customary(zeros))
+}
+
+const GRID: Clip = Clip::LeastError(STEP_SEARCH);
+
+pub(super) const MAX_MIN: Method = ranges("max-min", "nothing is clipped", Clip::MaxMin, Cells::All);
+
+/// Every method, in the order of LiDAR-PTQ's ladder.
+pub const METHODS: [Method; 14] = [
+    ranges(
+        "entropy-s8",
+        "KL divergence, zeros counted, 128 levels",
+        Clip::Entropy(Entropy { levels: Some(128), ..Entropy::customary(Zeros::Counted) }),
+        Cells::All,
+    ),
+    ranges("entropy", "KL divergence, zeros counted", entropy(Zeros::Counted), Cells::All),
+    ranges("entropy-nvidia", "KL divergence, first bin replaced by the second", entropy(Zeros::FirstBinReplaced), Cells::All),
+    ranges("entropy-nonzero", "KL divergence, zeros left out", entropy(Zeros::Skipped), Cells::All),
+    ranges("entropy-occupied", "KL divergence over occupied cells, zeros left out", entropy(Zeros::Skipped), Cells::Occupied),
+    ranges("percentile", "99.99 % of all values", Clip::Percentile { share: 0.9999, zeros: true }, Cells::All),
+    ranges(
+        "percentile-occupied",
+        "99.99 % of the values in occupied cells",
+        Clip::Percentile { share: 0.9999, zeros: false },
+        Cells::Occupied,
+    ),
+    MAX_MIN,
+    Method {
+        weights: WeightScale::LeastError(STEP_SEARCH),
+        ..ranges("grid", "LiDAR-PTQ's sparsity-based calibration: the step with the least squared error", GRID, Cells::All)
+    },
+    ranges("grid-activations", "that, of activations only", GRID, Cells::All),
+    ranges("grid-occupied", "that, over occupied cells", GRID, Cells::Occupied),
+    Method {
+        rounding: Rounding::Adaptive(EVEN),
+        ..ranges("adaptive-all", "grid, and adaptive rounding by the layer's output", GRID, Cells::All)
+    },
+    Method {
+        rounding: Rounding::Adaptive(EVEN),
+        ..ranges("adaptive", "grid over occupied cells, and adaptive rounding by the layer's output", GRID, Cells::Occupied)
+    },
+    Method {
+        rounding: Rounding::Adaptive(TASK),
+        ..ranges("lidar-ptq", "that, and the layer's output weighed by what it means to the task", GRID, Cells::Occupied)
+    },
+];
+
+impl Method {
+    pub fn find(name: &str) -> Option<Self> {
+        METHODS.into_iter().find(|m| m.name == name)
+    }
+}

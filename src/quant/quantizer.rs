@@ -1,0 +1,140 @@
+//! A method at work: from frames to a scheme.
+
+use super::CalibrationError;
+use super::adaptive::{LayerRounding, round_layers};
+use super::frames::Frames;
+use super::layout::{Layout, Policy, is_non_negative};
+use super::method::{MAX_MIN, Method, Rounding};
+use super::observer::levels;
+use super::sampling::{Samples, Weighing, draw};
+use super::task::{Outputs, Task};
+use crate::graph::{Activation, Calibration, Graph, NodeId, Params, Quantization, Scheme};
+use std::collections::BTreeMap;
+
+/// How much work a method does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Effort {
+    /// Windows of each layer and frame.
+    pub windows: usize,
+    pub seed: u64,
+}
+
+impl Default for Effort {
+    fn default() -> Self {
+        Self { windows: 96, seed: 1 }
+    }
+}
+
+/// What a method yields.
+#[derive(Clone, Debug)]
+pub struct Quantized {
+    pub quantization: Quantization,
+    /// Of the folded network: floats that the method changed, the rest as it was.
+    pub params: Params,
+    /// What rounding did, if it was adaptive.
+    pub rounding: Vec<LayerRounding>,
+}
+
+/// Quantizes a network with the frames that were observed. `inputs` are the names of what they were read from. `progress` hears what
+/// is being done, how many steps of it are done, and of how many; it may say no.
+///
+/// # Errors
+/// [`CalibrationError::Stopped`] if `progress` said no; no frames; a policy that does not fit the network; values that are not finite.
+pub fn quantize(
+    frames: &Frames,
+    method: &Method,
+    policy: &Policy,
+    (task, effort): (&dyn Task, Effort),
+    inputs: Vec<String>,
+    progress: &mut dyn FnMut(&str, usize, usize) -> bool,
+) -> Result<Quantized, CalibrationError> {
+    if frames.is_empty() {
+        return Err(CalibrationError::NoFrames);
+    }
+    let graph = frames.graph();
+    let layout = Layout::new(graph, policy)?;
+    let mut scheme = Scheme { float: layout.float.clone(), ..Scheme::default() };
+    for (&id, &(range_of, bits)) in &layout.values {
+        let signed = !is_non_negative(graph, range_of);
+        let levels = levels(bits, signed);
+        let reach = frames.reach(&graph.nodes[range_of].name, &method.activations, method.cells, levels)?;
+        let scale = (reach / levels as f32).max(f32::MIN_POSITIVE);
+        scheme.activations.insert(graph.nodes[id].name.clone(), Activation { bits, signed, scale, zero_point: 0 });
+    }
+    let mut params = frames.params().clone();
+    for (&id, &bits) in &layout.integer {
+        let node = &graph.nodes[id];
+        let name = format!("{}.weight", node.name);
+        let weight = method.weights.nearest(&params.0[&name], node.op.output_axis(), bits);
+        params.0.insert(name, weight.values(node.op.output_axis()));
+        scheme.weights.insert(node.name.clone(), weight);
+    }
+    let mut rounding = Vec::new();
+    if let Rounding::Adaptive(weighing) = method.rounding {
+        let dense = frames.dense();
+        let layers: Vec<NodeId> = layout.integer.keys().filter_map(|&id| dense.node(&graph.nodes[id].name)).collect();
+        let samples = windows(frames, &layers, task, weighing, effort, progress)?;
+        let stages = stages(dense, &layers);
+        let total = frames.len() * stages.len();
+        let mut done = 0;
+        let mut step = || {
+            done += 1;
+            progress("rounding", done, total)
+        };
+        let network = (dense, frames.params());
+        rounding = round_layers(network, frames.kept(), &stages, &samples, &mut scheme, &mut params, &mut step)?;
+    }
+    let calibration =
+        Calibration { method: method.name.to_owned(), inputs, frames: frames.len(), frames_sha256: frames.digest().to_owned() };
+    Ok(Quantized { quantization: Quantization { scheme, calibration }, params, rounding })
+}
+
+/// The simplest method: nothing is clipped, weights are rounded to nearest.
+///
+/// # Errors
+/// As [`quantize`].
+pub fn max_min(frames: &Frames, policy: &Policy, inputs: Vec<String>) -> Result<Quantization, CalibrationError> {
+    struct Nothing;
+    impl Task for Nothing {
+        fn importance(&self, _: &Outputs) -> Outputs {
+            Outputs::new()
+        }
+    }
+    let quantized = quantize(frames, &MAX_MIN, policy, (&Nothing, Effort::default()), inputs, &mut |_, _, _| true)?;
+    Ok(quantized.quantization)
+}
+
+fn windows(
+    frames: &Frames,
+    layers: &[NodeId],
+    task: &dyn Task,
+    weighing: Weighing,
+    effort: Effort,
+    progress: &mut dyn FnMut(&str, usize, usize) -> bool,
+) -> Result<Samples, CalibrationError> {
+    let mut done = 0;
+    let mut step = || {
+        done += 1;
+        progress("weighing", done, frames.len())
+    };
+    let how = (weighing, effort.windows, effort.seed);
+    draw(frames.dense(), frames.params(), frames.kept(), layers, task, how, &mut step)
+}
+
+/// Layers by how many of them lie before them: those of a stage do not depend on each other.
+///
+/// Layers must not be rounded with inputs that are not final. Each makes up for what its input lost, also for what is the same in
+/// every empty cell; if the layers before it then make up for it too, the error comes back with the other sign and grows from
+/// layer to layer (measured: in seven layers from 1 % to 16 % of the signal).
+fn stages(graph: &Graph, layers: &[NodeId]) -> Vec<Vec<NodeId>> {
+    let mut depth = vec![0usize; graph.nodes.len()];
+    let mut stages: BTreeMap<usize, Vec<NodeId>> = BTreeMap::new();
+    for (id, node) in graph.nodes.iter().enumerate() {
+        depth[id] = node.inputs.iter().map(|&i| depth[i]).max().unwrap_or(0);
+        if layers.contains(&id) {
+            depth[id] += 1;
+            stages.entry(depth[id]).or_default().push(id);
+        }
+    }
+    stages.into_values().collect()
+}

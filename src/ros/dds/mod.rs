@@ -1,0 +1,192 @@
+//! Plain DDS: a node of the ROS 2 graph without ROS installed, in Rust alone.
+//!
+//! Names, types, QoS and bytes are those of ROS 2's own middlewares (`rmw_cyclonedds_cpp`, `rmw_fastrtps_cpp`), so their nodes
+//! and tools see this one as any other. There is no shared memory: a cloud goes through UDP, also on one host.
+
+mod graph;
+mod names;
+mod qos;
+mod raw;
+mod receiver;
+mod service;
+
+use self::graph::Graph;
+use self::raw::{Payload, RawWriter};
+use self::receiver::Receiver;
+use super::inbox::Inbox;
+use super::interface::Interface;
+use super::transport::{Publication, Received, RequestId, SubscriptionStatus, Transport, TransportError};
+use crate::sensor::Stamp;
+use rustdds::dds::result::WriteError;
+use rustdds::{DomainParticipantBuilder, QosPolicies, RTPSEntity, Timestamp, TopicKind, WriteOptionsBuilder};
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// Which part of a network to take part in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DdsOptions {
+    /// `ROS_DOMAIN_ID`, 0 to 232.
+    pub domain: u16,
+    /// Speak to nodes of this computer only.
+    pub localhost_only: bool,
+    /// Bytes of an identifier in what nodes tell of themselves: 24 up to ROS 2 Humble, 16 since Iron.
+    pub gid_bytes: usize,
+}
+
+impl Default for DdsOptions {
+    fn default() -> Self {
+        Self { domain: 0, localhost_only: false, gid_bytes: 16 }
+    }
+}
+
+impl DdsOptions {
+    /// As ROS 2 reads its environment: `ROS_DOMAIN_ID`, `ROS_LOCALHOST_ONLY`, `ROS_AUTOMATIC_DISCOVERY_RANGE`, `ROS_DISTRO`.
+    ///
+    /// # Errors
+    /// A domain that is none.
+    pub fn from_env() -> Result<Self, TransportError> {
+        Self::from_variables(|name| std::env::var(name).ok())
+    }
+
+    fn from_variables(get: impl Fn(&str) -> Option<String>) -> Result<Self, TransportError> {
+        let domain = match get("ROS_DOMAIN_ID").filter(|text| !text.is_empty()) {
+            None => 0,
+            Some(text) => match text.parse::<u16>() {
+                Ok(domain @ 0..=232) => domain,
+                _ => return Err(failed("ROS_DOMAIN_ID", format!("`{text}` is no number from 0 to 232"))),
+            },
+        };
+        let is_local = get("ROS_LOCALHOST_ONLY").is_some_and(|v| v == "1")
+            || get("ROS_AUTOMATIC_DISCOVERY_RANGE").is_some_and(|v| v.eq_ignore_ascii_case("LOCALHOST"));
+        let is_old = get("ROS_DISTRO").is_some_and(|d| ["foxy", "galactic", "humble"].contains(&d.as_str()));
+        Ok(Self { domain, localhost_only: is_local, gid_bytes: if is_old { 24 } else { 16 } })
+    }
+}
+
+/// A node on DDS.
+pub struct DdsTransport {
+    inbox: Arc<Inbox>,
+    /// By topic.
+    publishers: HashMap<String, RawWriter>,
+    /// By service.
+    answers: HashMap<String, RawWriter>,
+    stop: Arc<AtomicBool>,
+    receiver: Option<JoinHandle<()>>,
+}
+
+impl DdsTransport {
+    /// Joins the network. Others take some tenths of a second to notice.
+    ///
+    /// # Errors
+    /// No network, or no free port.
+    pub fn open(options: DdsOptions, interface: &Interface) -> Result<Self, TransportError> {
+        let mut builder = DomainParticipantBuilder::new(options.domain);
+        if options.localhost_only {
+            builder = builder.with_only_networks([IpAddr::V4(Ipv4Addr::LOCALHOST)]);
+        }
+        let participant = builder.build().map_err(|e| failed("joining the network", e.to_string()))?;
+        let publisher = participant.create_publisher(&QosPolicies::qos_none()).map_err(|e| failed("publishing", e.to_string()))?;
+        let writer = |topic: String, type_name: String, qos: QosPolicies| {
+            let dds = participant.create_topic(topic.clone(), type_name, &qos, TopicKind::NoKey);
+            let dds = dds.map_err(|e| failed(&topic, e.to_string()))?;
+            publisher.create_datawriter_no_key(&dds, Some(qos)).map_err(|e| failed(&topic, e.to_string()))
+        };
+        let mut publishers: HashMap<String, RawWriter> = HashMap::new();
+        for p in &interface.publishers {
+            publishers.insert(p.topic.clone(), writer(names::topic(&p.topic), names::type_name(p.type_name, ""), qos::writer())?);
+        }
+        let mut answers: HashMap<String, RawWriter> = HashMap::new();
+        for s in &interface.services {
+            answers
+                .insert(s.name.clone(), writer(names::reply_topic(&s.name), names::type_name(s.type_name, "_Response"), qos::service())?);
+        }
+        let inbox = Arc::new(Inbox::new(interface.subscriptions.iter().map(|s| (s.topic.clone(), s.keep))));
+        let graph = Graph::new(&participant, &publisher, interface.node.clone(), options.gid_bytes)
+            .map_err(|e| failed("announcing the node", e))?;
+        let writers = publishers.values().chain(answers.values()).map(RTPSEntity::guid).collect();
+        let receiver = Receiver::new(participant, interface, inbox.clone(), graph, writers)?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = stop.clone();
+        let thread = std::thread::Builder::new().name("dds receiver".into()).spawn(move || receiver.run(&stopped));
+        let receiver = Some(thread.map_err(|e| failed("starting a thread", e.to_string()))?);
+        Ok(Self { inbox, publishers, answers, stop, receiver })
+    }
+}
+
+impl Transport for DdsTransport {
+    fn receive(&mut self, wait: Duration) -> Result<Received, TransportError> {
+        Ok(self.inbox.take(wait).unwrap_or(Received::Nothing))
+    }
+
+    /// Messages are little-endian, as `RosMessage::encode` gives them.
+    fn publish_raw(&mut self, publication: Publication) -> Result<(), TransportError> {
+        let topic = publication.topic;
+        let Some(writer) = self.publishers.get(topic) else { return Err(TransportError::NotDeclared { topic: topic.to_owned() }) };
+        writer.write(Payload::of_message(publication.data), Some(Timestamp::now())).map_err(|e| write_error(topic, e))
+    }
+
+    fn reply(&mut self, service: &str, to: RequestId, data: &[u8]) -> Result<(), TransportError> {
+        let Some(writer) = self.answers.get(service) else { return Err(TransportError::NotDeclared { topic: service.to_owned() }) };
+        let (payload, question) = service::answer(to, data);
+        let options = WriteOptionsBuilder::new().source_timestamp(Timestamp::now()).related_sample_identity(question).build();
+        writer.write_with_options(payload, options).map(|_| ()).map_err(|e| write_error(service, e))
+    }
+
+    fn now(&self) -> Stamp {
+        system_now()
+    }
+
+    fn subscriptions(&self) -> Vec<SubscriptionStatus> {
+        self.inbox.status()
+    }
+}
+
+impl Drop for DdsTransport {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::SeqCst);
+        if let Some(receiver) = self.receiver.take() {
+            let _ = receiver.join();
+        }
+    }
+}
+
+fn write_error(topic: &str, error: WriteError<Payload>) -> TransportError {
+    match error {
+        WriteError::WouldBlock { .. } => TransportError::Full { topic: topic.to_owned() },
+        other => failed(topic, other.to_string()),
+    }
+}
+
+fn failed(what: impl Into<String>, reason: String) -> TransportError {
+    TransportError::Dds { what: what.into(), reason }
+}
+
+fn system_now() -> Stamp {
+    // The time since 1970 fits for another two centuries.
+    Stamp(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as i64))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_environment_is_read_as_ros_does() {
+        let read = |variables: &[(&str, &str)]| {
+            let get = |name: &str| variables.iter().find(|(n, _)| *n == name).map(|(_, v)| (*v).to_owned());
+            DdsOptions::from_variables(get)
+        };
+        assert_eq!(read(&[]).unwrap(), DdsOptions::default());
+        let humble = read(&[("ROS_DOMAIN_ID", "42"), ("ROS_LOCALHOST_ONLY", "1"), ("ROS_DISTRO", "humble")]).unwrap();
+        assert_eq!(humble, DdsOptions { domain: 42, localhost_only: true, gid_bytes: 24 });
+        let jazzy = read(&[("ROS_DOMAIN_ID", ""), ("ROS_AUTOMATIC_DISCOVERY_RANGE", "localhost"), ("ROS_DISTRO", "jazzy")]).unwrap();
+        assert_eq!(jazzy, DdsOptions { domain: 0, localhost_only: true, gid_bytes: 16 });
+        for wrong in ["-1", "233", "one"] {
+            assert!(read(&[("ROS_DOMAIN_ID", wrong)]).unwrap_err().to_string().contains(wrong));
+        }
+    }
+}
