@@ -176,3 +176,35 @@ fn what_counts_where_centres_are_compared() {
     assert!(evaluation(&[(10.0, 4), (75.0, 50)], &[at(10.0, 0.5)]).center_rows().is_empty());
     assert!(evaluation(&[], &[]).rows().iter().all(|row| row.class == "Car"));
 }
+
+/// As the benchmark has it, whoever finds a Van as a Car, an object too far or too thin to count, or something where nobody
+/// looked, is neither right nor wrong. What stands beside them is wrong.
+#[test]
+fn what_costs_nothing_where_centres_are_compared() {
+    let van = CAR.replace("Car", "Van").replace(" 10 -1.57", " 30 -1.57");
+    let tram = van.replace("Van", "Tram").replace(" 30 -1.57", " 20 -1.57");
+    let nobody_looked = "DontCare -1 -1 -10 440 150 480 210 -1 -1 -1 -1000 -1000 -1000 -10\n"; // 10 m to the left, 50 m ahead
+    let folder = made_up(&[[10.0, 0.0, 0.0, 0.5]], &format!("{CAR}{van}{tram}{nobody_looked}"));
+    let kitti = KittiFolder::open(folder.path(), None).unwrap();
+    let at = |x: f32, y: f32| Box3 { center: [x, y, 0.0], size: [2.0; 3], yaw: 0.0, velocity: [0.0; 2] };
+    let ap = |beside: Box3| {
+        let mut evaluation = KittiEvaluation::new(vec!["Car".into()], [[0.0, -40.0], [70.0, 40.0]]);
+        let truth = |bbox, points| TruthBox { bbox, label: 0, points: Some(points) };
+        let found = |bbox, score| ScoredBox { bbox, label: 0, score };
+        let frame = EvalFrame {
+            source: "000003".into(),
+            time_s: 0.0,
+            ego: [0.0; 2],
+            predictions: vec![found(at(10.0, 0.0), 0.5), found(beside, 0.9)],
+            truth: vec![truth(at(10.0, 0.0), 5), truth(at(40.0, 5.0), 4), truth(at(80.0, 0.0), 50)],
+        };
+        evaluation.add(&kitti, &frame).unwrap();
+        evaluation.center_rows()[0].curves[0].r40()
+    };
+    for ignored in [at(30.5, 0.5), at(40.5, 4.5), at(80.0, 0.9), at(50.0, 10.0)] {
+        assert_eq!(ap(ignored), 1.0, "{ignored:?}");
+    }
+    for wrong in [at(31.5, 0.0), at(41.5, 5.0), at(20.0, 0.0), at(50.0, 8.0)] {
+        assert_eq!(ap(wrong), 0.5, "{wrong:?}");
+    }
+}

@@ -1,17 +1,21 @@
 //! A detector's boxes in the frames of a KITTI folder, gathered and judged.
 
 use super::curve::KittiCurve;
-use super::{JUDGED, KittiFrame, KittiRow, Overlap, evaluate};
-use crate::dataset::kitti::KittiObject;
+use super::matching::is_neighbour;
+use super::{JUDGED, KittiFrame, KittiRow, Overlap, evaluate, image_share};
+use crate::dataset::kitti::{DONT_CARE, KittiObject};
 use crate::dataset::{DatasetError, KittiFolder};
 use crate::eval::nuscenes::{ClassRule, DetectionMetric, Evaluation, Orientation};
 use crate::eval::table::Table;
 use crate::eval::{EvalFrame, ScoredBox, TruthBox};
+use crate::geometry::Box3;
 use serde::Serialize;
 use serde_json::{Value, json};
 
 /// Objects with fewer points do not count where centres are compared: they are not to be seen.
 pub const MIN_POINTS: u32 = 5;
+/// A box is ignored where centres are compared if more than this share of it, in the image, lies in a `DontCare` region.
+const DONT_CARE_SHARE: f64 = 0.5;
 /// Distances at which centres match, metres.
 pub const DISTANCES_M: [f64; 3] = [0.5, 1.0, 2.0];
 
@@ -49,28 +53,47 @@ impl KittiEvaluation {
     }
 
     /// Adds a frame whose boxes stand in the lidar frame and whose source is its number. Boxes that the camera does not see are
-    /// left out: nobody labelled what is there.
+    /// left out: nobody labelled what is there. Where centres are compared, so are boxes on objects that do not count or are of
+    /// a neighbouring class (a Van found as a Car), and boxes in `DontCare` regions: the benchmark holds them neither right nor wrong.
     ///
     /// # Errors
     /// A number that the folder does not have, labels or a calibration that cannot be read.
     pub fn add(&mut self, folder: &KittiFolder, frame: &EvalFrame) -> Result<(), DatasetError> {
         let index = folder.index_of(&frame.source)?;
         let (calibration, image_size) = (folder.calibration(index)?, folder.image_size(index));
+        let labels = folder.labels(index)?;
+        let [low, high] = self.area;
+        let counts = |t: &TruthBox| t.points >= Some(MIN_POINTS) && (0..2).all(|i| (low[i]..high[i]).contains(&t.bbox.center[i]));
+        let of_judged = frame.truth.iter().filter_map(|t| self.judged(t.label).map(|label| TruthBox { label, ..*t }));
+        let (truth, not_counted): (Vec<TruthBox>, Vec<TruthBox>) = of_judged.partition(counts);
+        let neighbours: Vec<(&str, Box3)> = labels
+            .iter()
+            .filter(|l| l.has_box())
+            .flat_map(|l| JUDGED.iter().filter(|(class, ..)| is_neighbour(class, &l.class)).map(move |(class, ..)| (*class, l)))
+            .map(|(class, l)| (class, calibration.lidar_box(&l.camera_box())))
+            .collect();
+        // Neither right nor wrong, as in the benchmark's own metric.
+        let ignored = |found: &ScoredBox, seen: &KittiObject| {
+            let (class, _, _) = JUDGED[found.label];
+            let (own, others) = (not_counted.iter().filter(|t| t.label == found.label), neighbours.iter().filter(|(of, _)| *of == class));
+            let mut places = own.map(|t| &t.bbox).chain(others.map(|(_, bbox)| bbox));
+            let [x, y, _] = found.bbox.center;
+            places.any(|place| place.contains([x, y, place.center[2]]))
+                || labels.iter().any(|l| l.class == DONT_CARE && image_share(seen, l, false) > DONT_CARE_SHARE)
+        };
         let mut detections = Vec::with_capacity(frame.predictions.len());
         let mut predictions = Vec::with_capacity(frame.predictions.len());
         for found in &frame.predictions {
             let camera_box = calibration.camera_box(&found.bbox);
             let class = self.classes.get(found.label);
             if let (Some(class), Some(image_box)) = (class, calibration.image_box(&camera_box, image_size)) {
-                detections.push(KittiObject::detection(class.clone(), &camera_box, image_box, found.score));
-                predictions.extend(self.judged(found.label).map(|label| ScoredBox { label, ..*found }));
+                let seen = KittiObject::detection(class.clone(), &camera_box, image_box, found.score);
+                let of_judged = self.judged(found.label).map(|label| ScoredBox { label, ..*found });
+                predictions.extend(of_judged.filter(|found| !ignored(found, &seen)));
+                detections.push(seen);
             }
         }
-        let [low, high] = self.area;
-        let counts = |t: &&TruthBox| t.points >= Some(MIN_POINTS) && (0..2).all(|i| (low[i]..high[i]).contains(&t.bbox.center[i]));
-        let to_find = frame.truth.iter().filter(counts);
-        let truth = to_find.filter_map(|t| self.judged(t.label).map(|label| TruthBox { label, ..*t })).collect();
-        self.frames.push(KittiFrame { labels: folder.labels(index)?, detections });
+        self.frames.push(KittiFrame { labels, detections });
         self.centers.add(EvalFrame { source: frame.source.clone(), time_s: 0.0, ego: [0.0; 2], predictions, truth });
         Ok(())
     }

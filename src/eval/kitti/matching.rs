@@ -50,7 +50,7 @@ pub(super) fn statuses(frame: &KittiFrame, class: &str, difficulty: Difficulty) 
 }
 
 /// Whether finding `other` as `class` is no mistake.
-fn is_neighbour(class: &str, other: &str) -> bool {
+pub(super) fn is_neighbour(class: &str, other: &str) -> bool {
     let is = |a: &str, b: &str| class.eq_ignore_ascii_case(a) && other.eq_ignore_ascii_case(b);
     is("car", "van") || is("pedestrian", "person_sitting")
 }
