@@ -249,6 +249,16 @@ impl Agreement {
     }
 }
 
+/// Of other frames, or of another student of the same teacher; the rules must be the same.
+impl AddAssign<&Agreement> for Agreement {
+    fn add_assign(&mut self, other: &Agreement) {
+        self.frames += other.frames;
+        for (mine, theirs) in self.cells.iter_mut().flatten().zip(other.cells.iter().flatten()) {
+            *mine += theirs;
+        }
+    }
+}
+
 impl AddAssign<&Tally> for Tally {
     fn add_assign(&mut self, other: &Tally) {
         for (mine, theirs) in self.counts.iter_mut().zip(&other.counts) {

@@ -7,6 +7,7 @@ pub mod chart;
 mod frame;
 pub mod kitti;
 pub mod nuscenes;
+pub mod paired;
 pub mod picture;
 pub mod report;
 pub mod table;

@@ -11,6 +11,7 @@ mod judge;
 mod labelled_bag;
 mod labelled_dataset;
 mod labelled_frame;
+pub mod ladder;
 pub mod messages;
 mod motion;
 mod perception;

@@ -6,7 +6,7 @@ use crate::say;
 use anyhow::{Context, bail};
 use lidar_ptq::detect::DetectorConfig;
 use lidar_ptq::sensor::{OdometryMotion, PoseTrack, SweepBuffer, assemble};
-use lidar_ptq::sim::{SimFrame, Simulation};
+use lidar_ptq::sim::{ObjectClass, SimFrame, Simulation};
 use lidar_ptq::train::{ExampleFolder, LabelledBox};
 use std::path::Path;
 use std::sync::atomic::Ordering;
@@ -18,6 +18,10 @@ pub fn write(args: &Args, folder: &Path) -> anyhow::Result<()> {
     }
     let detector = DetectorConfig::load(&args.detector)?;
     let classes = detector.classes();
+    if !ObjectClass::ALL.iter().any(|c| classes.iter().any(|name| name.eq_ignore_ascii_case(c.name()))) {
+        let known: Vec<&str> = ObjectClass::ALL.iter().map(|c| c.name()).collect();
+        bail!("{}: expected a class of the simulator's ({}), found {}", args.detector, known.join(", "), classes.join(", "));
+    }
     std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
     let bar = bar(args.drives, "drives")?;
     let interrupted = stop_flag()?;
@@ -50,11 +54,11 @@ pub fn write(args: &Args, folder: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Objects of the model's classes that the newest sweep saw.
+/// Objects of the model's classes, in upper or lower case, that the newest sweep saw.
 fn labels(frame: &SimFrame, classes: &[String]) -> Vec<LabelledBox> {
     let seen = frame.truth.iter().filter(|t| t.num_lidar_points > 0);
     let known = seen.filter_map(|t| {
-        let label = classes.iter().position(|c| c == t.class.name())?;
+        let label = classes.iter().position(|c| c.eq_ignore_ascii_case(t.class.name()))?;
         Some(LabelledBox { label, center: t.bbox.center, size: t.bbox.size, yaw: t.bbox.yaw, velocity: Some(t.bbox.velocity) })
     });
     known.collect()
