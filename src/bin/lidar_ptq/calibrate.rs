@@ -76,7 +76,7 @@ pub struct Args {
     threads: Option<usize>,
 }
 
-fn bits(text: &str) -> Result<(Option<String>, Bits), String> {
+pub fn bits(text: &str) -> Result<(Option<String>, Bits), String> {
     match text.rsplit_once('=') {
         Some((layer, bits)) => Ok((Some(layer.to_owned()), bits.parse()?)),
         None => Ok((None, text.parse()?)),

@@ -94,7 +94,7 @@ pub struct Args {
     threads: Option<usize>,
 }
 
-fn seeds(text: &str) -> Result<Range<u64>, String> {
+pub fn seeds(text: &str) -> Result<Range<u64>, String> {
     let number = |text: &str| text.parse::<u64>().map_err(|_| format!("`{text}` is no seed"));
     let range = match text.split_once("..") {
         Some((first, end)) => number(first)?..number(end)?,

@@ -7,6 +7,7 @@ mod eval;
 mod import;
 mod info;
 mod interrupt;
+mod ladder;
 mod options;
 mod sim;
 mod train;
@@ -35,6 +36,7 @@ enum Command {
     Eval(Box<eval::Args>),
     Bench(bench::Args),
     Info(info::Args),
+    Ladder(Box<ladder::Args>),
     Sim(sim::Args),
     Train(train::Args),
 }
@@ -50,6 +52,7 @@ fn main() -> ExitCode {
         Command::Eval(args) => eval::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Info(args) => info::run(&args),
+        Command::Ladder(args) => ladder::run(&args),
         Command::Sim(args) => sim::run(&args),
         Command::Train(args) => train::run(&args),
     };

@@ -66,7 +66,7 @@ pub fn draw_frames(
 }
 
 /// Every cloud counts as labelled, with nothing there.
-fn unlabelled(event: LabelledEvent) -> LabelledEvent {
+pub(super) fn unlabelled(event: LabelledEvent) -> LabelledEvent {
     match event {
         LabelledEvent::Cloud(cloud) => {
             let labels = Labels { frame_id: cloud.input.cloud.frame_id.clone(), boxes: Vec::new() };

@@ -19,6 +19,7 @@ use crate::detect::{DecodeConfig, Detector, DetectorConfig, FloatNetwork, Model}
 use crate::eval::agreement::{Agreement, AgreementRules};
 use crate::eval::nuscenes::{DetectionMetric, Evaluation};
 use crate::eval::{EvalFrame, RANGE_BINS};
+use draws::unlabelled;
 use panel::{Look, Looks, Panel};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -31,6 +32,8 @@ pub struct Ladder {
     evaluator: Evaluator,
     looks: Arc<Mutex<Looks>>,
     standings: Vec<Standing>,
+    /// Whether the recording that is running has labels. Of one without, every frame counts, and only agreement is told.
+    labelled: bool,
 }
 
 /// What a contender did so far.
@@ -83,13 +86,16 @@ impl Ladder {
         let looks = Arc::new(Mutex::new(Looks::new()));
         let panel = Panel::new(FloatNetwork::new(model)?, config.clone(), contenders, looks.clone());
         let perception = Perception::new(Detector::new(config, Box::new(panel))?, motion);
-        Ok(Self { evaluator: Evaluator::new(perception, every_s), looks, standings })
+        Ok(Self { evaluator: Evaluator::new(perception, every_s), looks, standings, labelled: true })
     }
 
     /// # Errors
     /// As [`LadderOutcome`] has all frames for everyone: a frame that the contenders did not see, which would be a defect here.
     pub fn on_event(&mut self, event: LabelledEvent) -> anyhow::Result<()> {
-        self.evaluator.on_event(event);
+        if let LabelledEvent::Start { labelled, .. } = event {
+            self.labelled = labelled;
+        }
+        self.evaluator.on_event(if self.labelled { event } else { unlabelled(event) });
         take_looks(&self.looks, &self.evaluator.outcome().evaluation, &mut self.standings)
     }
 
@@ -101,7 +107,7 @@ impl Ladder {
     /// # Errors
     /// As [`Ladder::on_event`].
     pub fn finish(self) -> anyhow::Result<LadderOutcome> {
-        let Self { evaluator, looks, mut standings } = self;
+        let Self { evaluator, looks, mut standings, .. } = self;
         let outcome = evaluator.finish();
         take_looks(&looks, &outcome.evaluation, &mut standings)?;
         Ok(LadderOutcome { float: outcome.evaluation, standings, summary: outcome.summary })
