@@ -1,12 +1,12 @@
 //! Adaptive rounding of a whole network from second moments, front to back.
 
 use super::CalibrationError;
+use super::frontier::Frontier;
 use super::moments::{InputMoments, OutputMoments, Problem};
 use super::rounding::{Rounded, bias_shift, round};
 use super::sampling::{Samples, Site, sites};
 use super::windows::{extent, from_matrix, to_matrix};
 use crate::engine::float::{FloatEngine, Inputs};
-use crate::engine::int8::Grid;
 use crate::graph::{Granularity, Graph, NodeId, Op, Params, Scheme, Weight};
 use ndarray::{Array2, ArrayD};
 use rayon::prelude::*;
@@ -43,12 +43,22 @@ pub fn round_layers(
     progress: &mut dyn FnMut() -> bool,
 ) -> Result<Vec<LayerRounding>, CalibrationError> {
     let mut report = Vec::new();
-    for stage in stages {
-        let layers: Vec<NodeId> = stage.iter().copied().filter(|&id| scheme.is_integer(&graph.nodes[id].name)).collect();
-        let moments = gather((graph, float_params), frames, &layers, samples, scheme, params, progress)?;
+    let layers_of =
+        |stage: &[NodeId]| -> Vec<NodeId> { stage.iter().copied().filter(|&id| scheme.is_integer(&graph.nodes[id].name)).collect() };
+    let all: Vec<Vec<NodeId>> = stages.iter().map(|stage| layers_of(stage)).collect();
+    let mut targets = targets((graph, float_params), frames, &all.concat(), samples, progress)?;
+    let mut frontier = Frontier::new(graph, frames);
+    for layers in all {
+        let mut moments: Vec<SiteMoments> = sites(graph, &layers)
+            .into_iter()
+            .map(|(site, layers)| SiteMoments::new(site, layers.into_iter().filter_map(|id| Some((id, targets.remove(&id)?))).collect()))
+            .collect();
+        gather(&mut frontier, &mut moments, samples, (scheme, params), progress)?;
         for site in moments {
-            for (id, outputs) in site.layers {
-                let rounded = round_layer(&graph.nodes[id].name, &graph.nodes[id].op, float_params, &site.inputs, &outputs, scheme, params);
+            let Some(inputs) = site.inputs else { continue };
+            for (id, _, outputs) in site.layers {
+                let Some(outputs) = outputs else { continue };
+                let rounded = round_layer(&graph.nodes[id].name, &graph.nodes[id].op, float_params, &inputs, &outputs, scheme, params);
                 report.extend(rounded);
             }
         }
@@ -56,88 +66,100 @@ pub fn round_layers(
     Ok(report)
 }
 
-/// Sums over the windows of a site.
-struct SiteMoments {
-    site: Site,
-    window: usize,
-    inputs: InputMoments,
-    layers: Vec<(NodeId, OutputMoments)>,
-    /// Windows of the frame at hand: of the float network and of the quantized one.
-    exact: Array2<f32>,
-    quantized: Array2<f32>,
-}
+/// What a layer gives in the float network, without bias, at the sampled positions: `[positions, rows]` of each frame.
+type Targets = BTreeMap<NodeId, Vec<Array2<f32>>>;
 
-fn gather(
-    (graph, float_params): (&Graph, &Params),
+/// One pass of the float network.
+fn targets(
+    (graph, params): (&Graph, &Params),
     frames: &[Inputs<f32>],
     layers: &[NodeId],
     samples: &Samples,
-    scheme: &Scheme,
-    params: &Params,
     progress: &mut dyn FnMut() -> bool,
-) -> Result<Vec<SiteMoments>, CalibrationError> {
-    // What lies behind the layers' inputs need not run.
-    let last = layers.iter().flat_map(|&id| &graph.nodes[id].inputs).max().map_or(0, |&id| id + 1);
-    let before = Graph { nodes: graph.nodes[..last].to_vec(), outputs: Vec::new() };
-    let mut exact = FloatEngine::new(&before, float_params)?;
-    let mut quantized = FloatEngine::with_scheme(&before, params, scheme)?;
-    let weight = |id: NodeId| to_matrix(&graph.nodes[id].op, &float_params.0[&format!("{}.weight", graph.nodes[id].name)].view());
+) -> Result<Targets, CalibrationError> {
+    let sites = sites(graph, layers);
+    let by_name: BTreeMap<&str, Vec<(&Site, &Vec<NodeId>)>> = sites.iter().fold(BTreeMap::new(), |mut all, (site, layers)| {
+        all.entry(graph.nodes[site.0].name.as_str()).or_insert_with(Vec::new).push((site, layers));
+        all
+    });
+    let weight = |id: NodeId| to_matrix(&graph.nodes[id].op, &params.0[&format!("{}.weight", graph.nodes[id].name)].view());
     let weights: BTreeMap<NodeId, Array2<f32>> = layers.iter().map(|&id| (id, weight(id))).collect();
-    let mut all: Vec<SiteMoments> = sites(graph, layers)
-        .into_iter()
-        .map(|(site, layers)| {
-            let window = layers.first().map_or(0, |id| weights[id].ncols());
-            let layers = layers.into_iter().map(|id| (id, OutputMoments::new(weights[&id].nrows(), window))).collect();
-            let none = || Array2::zeros((0, window));
-            SiteMoments { site, window, inputs: InputMoments::new(window), layers, exact: none(), quantized: none() }
-        })
-        .collect();
+    let mut targets: Targets = layers.iter().map(|&id| (id, Vec::with_capacity(frames.len()))).collect();
+    let mut engine = FloatEngine::new(graph, params)?;
     for (f, inputs) in frames.iter().enumerate() {
-        exact.run_observing(inputs, &mut |node, value| {
-            for site in all.iter_mut().filter(|s| graph.nodes[s.site.0].name == node.name) {
-                site.exact = site.windows(value, &samples[&site.site][f]);
+        let mut at = |name: &str, value: &ArrayD<f32>| {
+            for (site, layers) in by_name.get(name).into_iter().flatten() {
+                let exact = cut(site, value, &samples[site][f]);
+                let outputs: Vec<(NodeId, Array2<f32>)> = layers.par_iter().map(|id| (*id, exact.dot(&weights[id].t()))).collect();
+                outputs.into_iter().for_each(|(id, output)| targets.entry(id).or_default().push(output));
             }
-        })?;
-        quantized.run_observing(inputs, &mut |node, value| {
-            for site in all.iter_mut().filter(|s| graph.nodes[s.site.0].name == node.name) {
-                site.quantized = site.windows(value, &samples[&site.site][f]);
-            }
-        })?;
-        // Engines read inputs in place; a layer rounds them as it takes them.
-        for site in all.iter_mut().filter(|s| graph.nodes[s.site.0].op == Op::Input) {
-            let name = &graph.nodes[site.site.0].name;
-            if let (Some(value), Some(&activation)) = (inputs.dense.get(name), scheme.activations.get(name)) {
-                let grid = Grid::from(activation);
-                let quantizer = grid.quantizer();
-                site.exact = site.windows(value, &samples[&site.site][f]);
-                site.quantized = site.exact.mapv(|x| grid.value(quantizer.byte(x)));
-            }
-        }
-        all.par_iter_mut().for_each(|site| {
-            let SiteMoments { inputs, layers, exact, quantized, .. } = site;
-            inputs.add(&quantized.view());
-            for (id, outputs) in layers {
-                outputs.add(&exact.dot(&weights[id].t()).view(), &quantized.view());
-            }
-        });
+        };
+        engine.run_observing(inputs, &mut |node, value| at(&node.name, value))?;
+        // Engines read inputs in place.
+        inputs.dense.iter().for_each(|(name, value)| at(name, value));
         if !progress() {
             return Err(CalibrationError::Stopped);
         }
     }
-    Ok(all)
+    Ok(targets)
+}
+
+/// Sums over the windows of a site.
+struct SiteMoments {
+    site: Site,
+    /// `None` before the first frame; so are the layers' own.
+    inputs: Option<InputMoments>,
+    /// Layers that read there, each with its targets that are not added yet.
+    layers: Vec<(NodeId, Vec<Array2<f32>>, Option<OutputMoments>)>,
+}
+
+/// Runs the quantized network as far as the sites, and adds up their windows.
+fn gather(
+    frontier: &mut Frontier<'_>,
+    all: &mut [SiteMoments],
+    samples: &Samples,
+    (scheme, params): (&Scheme, &Params),
+    progress: &mut dyn FnMut() -> bool,
+) -> Result<(), CalibrationError> {
+    let wanted = all.iter().map(|site| site.site.0).collect();
+    let goes_on = frontier.advance(&wanted, (scheme, params), &mut |f, values| {
+        all.par_iter_mut().for_each(|site| {
+            if let Some((_, value)) = values.iter().find(|(id, _)| *id == site.site.0) {
+                site.add(f, cut(&site.site, value, &samples[&site.site][f]));
+            }
+        });
+        progress()
+    })?;
+    if goes_on { Ok(()) } else { Err(CalibrationError::Stopped) }
+}
+
+/// The windows of a site at these positions.
+fn cut(site: &Site, map: &ArrayD<f32>, positions: &[[u32; 3]]) -> Array2<f32> {
+    let extent = extent(map);
+    let mut windows = Array2::zeros((positions.len(), site.1.length(extent[2])));
+    let map = map.as_slice().unwrap_or_default();
+    for (mut row, position) in windows.outer_iter_mut().zip(positions) {
+        if let Some(row) = row.as_slice_mut() {
+            site.1.copy(map, extent, position.map(|n| n as usize), row);
+        }
+    }
+    windows
 }
 
 impl SiteMoments {
-    fn windows(&self, map: &ArrayD<f32>, positions: &[[u32; 3]]) -> Array2<f32> {
-        let extent = extent(map);
-        let mut windows = Array2::zeros((positions.len(), self.window));
-        let map = map.as_slice().unwrap_or_default();
-        for (mut row, position) in windows.outer_iter_mut().zip(positions) {
-            if let Some(row) = row.as_slice_mut() {
-                self.site.1.copy(map, extent, position.map(|n| n as usize), row);
-            }
+    /// With what the layers that read there give in the float network.
+    fn new(site: Site, layers: Vec<(NodeId, Vec<Array2<f32>>)>) -> Self {
+        Self { site, inputs: None, layers: layers.into_iter().map(|(id, targets)| (id, targets, None)).collect() }
+    }
+
+    fn add(&mut self, frame: usize, quantized: Array2<f32>) {
+        let inputs = self.inputs.get_or_insert_with(|| InputMoments::new(quantized.ncols()));
+        inputs.add(&quantized.view());
+        for (_, targets, outputs) in &mut self.layers {
+            let exact = std::mem::take(&mut targets[frame]);
+            let outputs = outputs.get_or_insert_with(|| OutputMoments::new(exact.ncols(), quantized.ncols()));
+            outputs.add(&exact.view(), &quantized.view());
         }
-        windows
     }
 }
 

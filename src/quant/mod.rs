@@ -8,6 +8,7 @@
 mod adaptive;
 mod center_task;
 mod frames;
+mod frontier;
 mod layout;
 mod method;
 mod moments;

@@ -75,7 +75,7 @@ pub fn quantize(
         let layers: Vec<NodeId> = layout.integer.keys().filter_map(|&id| dense.node(&graph.nodes[id].name)).collect();
         let samples = windows(frames, &layers, task, weighing, effort, progress)?;
         let stages = stages(dense, &layers);
-        let total = frames.len() * stages.len();
+        let total = frames.len() * (stages.len() + 1);
         let mut done = 0;
         let mut step = || {
             done += 1;

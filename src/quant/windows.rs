@@ -27,6 +27,11 @@ impl Windows {
         [height, width].map(|n| (n + 2 * self.padding).saturating_sub(self.kernel) / self.stride + 1)
     }
 
+    /// Values of a window of a map with so many channels.
+    pub fn length(self, channels: usize) -> usize {
+        self.kernel * self.kernel * channels
+    }
+
     /// Copies the window of sample `n` at position `[y, x]` of a map `[batch, height, width, channels]`: rows of the window,
     /// then columns, then channels; zeros where it hangs over the border.
     pub fn copy(self, map: &[f32], [height, width, channels]: [usize; 3], [n, y, x]: [usize; 3], to: &mut [f32]) {
