@@ -161,3 +161,68 @@ impl Kept {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::{Dim, GraphBuilder};
+    use crate::quant::{Frames, Policy, max_min};
+    use crate::random::Rng;
+
+    /// A branch, a join, a layer that stays float: step by step every value is what one run of the network yields.
+    #[test]
+    fn step_by_step_is_as_in_one_run() {
+        let conv = |inputs, kernel, stride| Op::Conv2d { inputs, outputs: 6, kernel, stride, padding: kernel / 2, bias: true, relu: true };
+        let mut b = GraphBuilder::new();
+        let x = b.input("x", vec![Dim::Batch, Dim::Fixed(8), Dim::Fixed(8), Dim::Fixed(3)]);
+        let first = b.add("first", conv(3, 3, 1), &[x]);
+        let down = b.add("down", conv(6, 3, 2), &[first]);
+        let deep = b.add("deep", conv(6, 3, 1), &[down]);
+        let up = b.add("up", Op::ConvTranspose2d { inputs: 6, outputs: 6, stride: 2, bias: true, relu: true }, &[deep]);
+        let both = b.add("both", Op::Concat, &[first, up]);
+        let shared = b.add("shared", conv(12, 3, 1), &[both]);
+        let (one, two) = (b.add("one", conv(6, 1, 1), &[shared]), b.add("two", conv(6, 3, 1), &[shared]));
+        b.output("one", one);
+        b.output("two", two);
+        let graph = b.finish().unwrap();
+        let mut rng = Rng::new(3, "frontier");
+        let mut params = Params::default();
+        for spec in graph.params() {
+            params.0.insert(spec.name, ArrayD::from_shape_simple_fn(spec.shape, || rng.range(-0.4, 0.4)));
+        }
+        let mut frames = Frames::new(&graph, &params).unwrap();
+        for _ in 0..3 {
+            let x = ArrayD::from_shape_simple_fn(vec![1, 8, 8, 3], || rng.range(-1.0, 1.0));
+            frames.observe(&Inputs::default().with_dense("x", x)).unwrap();
+        }
+        let policy = Policy { float: vec!["deep".into()], ..Policy::default() };
+        let scheme = max_min(&frames, &policy, Vec::new()).unwrap().scheme;
+
+        let mut whole = FloatEngine::with_scheme(&graph, &params, &scheme).unwrap();
+        let mut values: Vec<BTreeMap<NodeId, ArrayD<f32>>> = Vec::new();
+        for inputs in frames.kept() {
+            let mut of_frame = BTreeMap::new();
+            let id = |node: &Node| graph.nodes.iter().position(|n| n.name == node.name).unwrap();
+            whole.run_observing(inputs, &mut |node, value| drop(of_frame.insert(id(node), value.clone()))).unwrap();
+            values.push(of_frame);
+        }
+        let mut frontier = Frontier::new(&graph, frames.kept());
+        let mut compared = 0;
+        for (wanted, kept) in
+            [(first, vec![first]), (down, vec![first, down]), (deep, vec![first, deep]), (both, vec![first, up]), (shared, vec![shared])]
+        {
+            let all = BTreeSet::from([wanted]);
+            let seen = &mut |f: usize, seen: &[(NodeId, &ArrayD<f32>)]| {
+                assert_eq!(seen.len(), 1);
+                assert_eq!(seen[0].1, &values[f][&wanted], "{} of frame {f}", graph.nodes[wanted].name);
+                compared += 1;
+                true
+            };
+            assert!(frontier.advance(&all, (&scheme, &params), seen).unwrap());
+            assert_eq!(frontier.kept[0].keys().copied().collect::<Vec<_>>(), kept, "behind {}", graph.nodes[wanted].name);
+        }
+        assert_eq!(compared, 15);
+        // A layer that reads what has been kept from long before.
+        assert!(frontier.advance(&BTreeSet::from([shared]), (&scheme, &params), &mut |f, seen| seen[0].1 == &values[f][&shared]).unwrap());
+    }
+}
