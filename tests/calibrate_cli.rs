@@ -12,7 +12,8 @@ use safetensors::SafeTensors;
 use safetensors::tensor::Dtype;
 use serde_json::Value;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 use support::{TOPIC, save_tiny_model, scene};
 
 fn lidar_ptq(folder: &Path, arguments: &str) -> Output {
@@ -78,6 +79,66 @@ fn calibrate_info_detect_bench() {
     }
     assert_eq!((&bench["threads"], &bench["engine"]), (&1.into(), &"int8".into()));
     assert!(bench["isa"].is_string() && bench["layers"].as_array().is_some_and(|l| l.iter().any(|l| l["kind"] == "int8")));
+}
+
+/// Killed in the middle, a calibration leaves no model, and what it has done is enough to end at the same bytes.
+#[test]
+fn a_killed_calibration_goes_on_to_the_same_file() {
+    let folder = workbench();
+    let at = folder.path();
+    let recipe = "calibrate model.safetensors --bag drive.mcap --recipe paper --steps 60 --batch 1 --bits W4A8 --frames 4 --held-out 0";
+    let whole = lidar_ptq(at, &format!("{recipe} -o whole.safetensors"));
+    assert_eq!(whole.status.code(), Some(0), "{}", text(&whole.stderr));
+
+    let arguments = format!("{recipe} -o killed.safetensors");
+    let mut child = Command::new(env!("CARGO_BIN_EXE_lidar_ptq"))
+        .current_dir(at)
+        .args(arguments.split_whitespace())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the program runs");
+    let (state, model) = (at.join("killed.safetensors.partial"), at.join("killed.safetensors"));
+    while !state.exists() && child.try_wait().expect("a child").is_none() {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    child.kill().expect("killed");
+    child.wait().expect("gone");
+    if state.exists() {
+        assert!(!model.exists());
+    }
+    let again = lidar_ptq(at, &format!("{arguments} --force"));
+    assert_eq!(again.status.code(), Some(0), "{}", text(&again.stderr));
+    assert_eq!(std::fs::read(&model).expect("there"), std::fs::read(at.join("whole.safetensors")).expect("there"));
+    let left = std::fs::read_dir(at).expect("a folder").filter_map(|f| f.ok()?.file_name().into_string().ok());
+    let mut left: Vec<String> = left.collect();
+    left.sort();
+    assert_eq!(left, ["drive.mcap", "killed.safetensors", "model.safetensors", "whole.safetensors"]);
+}
+
+#[test]
+fn sensitive_layers_become_finer_and_the_report_says_so() {
+    let folder = workbench();
+    let at = folder.path();
+    let arguments = "calibrate model.safetensors --bag drive.mcap -o q.safetensors --method max-min --bits W4A8 --frames 3 --held-out 2 --promote 2 --sensitivity --accept-disagreement --json report.json";
+    let output = lidar_ptq(at, arguments);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let report: Value = serde_json::from_str(&std::fs::read_to_string(at.join("report.json")).expect("there")).expect("JSON");
+    let layers = report["layers"].as_array().expect("layers");
+    let bits = |layer: &Value| layer["weight_bits"].as_u64().expect("bits");
+    assert_eq!(layers.iter().filter(|l| bits(l) == 8).count(), 2, "{report}");
+    assert!(layers.iter().all(|l| l["output_snr_db"].is_f64() && l["sensitivity"]["alone"]["loss"].is_f64()));
+    assert_eq!(report["calibration"]["recordings_sha256"].as_str().map(str::len), Some(64));
+    assert_eq!(report["agreement"]["frames"], 2);
+    let model = Model::load(&at.join("q.safetensors")).expect("loaded");
+    let scheme = &model.quantization().expect("quantized").scheme;
+    for layer in layers {
+        assert_eq!(u64::from(scheme.weights[layer["layer"].as_str().expect("a name")].bits), bits(layer));
+    }
+    // No more bytes than there are already: nothing becomes finer.
+    let arguments = "calibrate model.safetensors --bag drive.mcap -o b.safetensors --method max-min --bits W4A8 --frames 3 --held-out 2 --budget-bytes 1 --accept-disagreement";
+    assert_eq!(lidar_ptq(at, arguments).status.code(), Some(0));
+    let model = Model::load(&at.join("b.safetensors")).expect("loaded");
+    assert!(model.quantization().expect("quantized").scheme.weights.values().all(|w| w.bits == 4));
 }
 
 /// What a float network and its quantized form say of a frame differs by what quantization costs, and by nothing between the

@@ -28,6 +28,9 @@ pub struct Calibration {
     /// Digest of these frames as the network saw them: SHA-256, in hexadecimal, of the digest before the last frame followed by
     /// that frame's own.
     pub frames_sha256: String,
+    /// Digest of the recordings they were chosen from, as whoever chose them tells it; empty if nobody does.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub recordings_sha256: String,
 }
 
 /// A scheme and where it comes from.

@@ -1,17 +1,18 @@
 //! Calibration on the robot: frames out of a recording, a method, and a look at frames that it has not seen.
 
+use super::frame_choice::Choice;
 use super::input::{Event, Inputs};
 use super::labelled_frame::scored;
 use super::motion::MotionTracker;
 use super::perception::Perception;
 use crate::detect::{
-    DecodeError, Detector, DetectorConfig, FloatNetwork, HeadMaps, Model, Network, NetworkError, PillarInput, decode, network,
+    DecodeError, Detection, Detector, DetectorConfig, FloatNetwork, HeadMaps, Model, Network, NetworkError, PillarInput, decode, network,
 };
 use crate::engine::Isa;
 use crate::eval::ScoredBox;
 use crate::eval::agreement::{Agreement, AgreementRules};
 use crate::eval::nuscenes::DetectionMetric;
-use crate::quant::Frames;
+use crate::quant::{CalibrationError, Frames};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -44,6 +45,8 @@ pub enum JudgeError {
     Network(#[source] NetworkError),
     #[error(transparent)]
     Decode(#[from] DecodeError),
+    #[error(transparent)]
+    Quantization(#[from] CalibrationError),
 }
 
 /// Boxes below this score of the float model and of the quantized one are not compared.
@@ -76,7 +79,15 @@ impl Network for Recorder {
     }
 }
 
-/// Reads frames for calibration. `on_frame` hears of each that was used, and may end the reading by returning false.
+/// What a frame is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Purpose {
+    Calibrate,
+    Judge,
+}
+
+/// Reads frames for calibration, evenly over the inputs. `on_frame` hears of each that was used, and may end the reading by returning
+/// false.
 ///
 /// # Errors
 /// A model that does not fit its graph.
@@ -84,8 +95,47 @@ pub fn gather(
     model: &Model,
     config: DetectorConfig,
     motion: MotionTracker,
-    mut inputs: Inputs,
+    inputs: Inputs,
     wanted: Wanted,
+    on_frame: &mut dyn FnMut() -> bool,
+) -> anyhow::Result<Gathered> {
+    let total = wanted.frames + wanted.held_out;
+    let every = (inputs.expected_frames() as usize / total.max(1)).max(1);
+    // Held-out frames are spread among the others.
+    let judge_every = total.checked_div(wanted.held_out).map_or(usize::MAX, |every| every.max(2));
+    // The last of each stretch: sweeps have gathered by then.
+    let purpose = |number: usize, used: usize| {
+        let judge = used % judge_every == judge_every - 1;
+        ((number + 1).is_multiple_of(every)).then_some(if judge { Purpose::Judge } else { Purpose::Calibrate })
+    };
+    read((model, config), motion, inputs, (total, &purpose), on_frame)
+}
+
+/// Reads the frames that were chosen. `on_frame` hears of each, and may end the reading by returning false.
+///
+/// # Errors
+/// A model that does not fit its graph.
+pub fn gather_chosen(
+    model: &Model,
+    config: DetectorConfig,
+    motion: MotionTracker,
+    inputs: Inputs,
+    choice: &Choice,
+    on_frame: &mut dyn FnMut() -> bool,
+) -> anyhow::Result<Gathered> {
+    let purpose = |number: usize, _| {
+        let calibrate = choice.calibrate.contains(&number).then_some(Purpose::Calibrate);
+        calibrate.or(choice.held_out.contains(&number).then_some(Purpose::Judge))
+    };
+    read((model, config), motion, inputs, (choice.calibrate.len() + choice.held_out.len(), &purpose), on_frame)
+}
+
+/// Reads at most `total` frames; `purpose` is told each frame's number and how many were used.
+fn read(
+    (model, config): (&Model, DetectorConfig),
+    motion: MotionTracker,
+    mut inputs: Inputs,
+    (total, purpose): (usize, &dyn Fn(usize, usize) -> Option<Purpose>),
     on_frame: &mut dyn FnMut() -> bool,
 ) -> anyhow::Result<Gathered> {
     let judged = DetectorConfig { decode: judging(&config), ..config.clone() };
@@ -94,28 +144,24 @@ pub fn gather(
     let network = Recorder { float: FloatNetwork::new(model)?, shared: shared.clone() };
     let mut perception = Perception::new(Detector::new(config, Box::new(network))?, motion);
 
-    let total = wanted.frames + wanted.held_out;
-    let every = (inputs.expected_frames() as usize / total.max(1)).max(1);
-    // Held-out frames are spread among the others.
-    let judge_every = total.checked_div(wanted.held_out).map_or(usize::MAX, |every| every.max(2));
     let mut skipped: BTreeMap<String, usize> = BTreeMap::new();
-    let (mut met, mut used) = (0usize, 0usize);
+    let (mut number, mut used) = (0usize, 0usize);
     while used < total {
         let Some(event) = inputs.next() else { break };
         match event {
             Event::Start { .. } => perception.reset(),
             Event::Motion(message) => perception.on_motion(&message),
             Event::Frame(frame) => {
-                met += 1;
-                let reason = match *frame {
-                    Err(unusable) => unusable.reason,
-                    // The last of each stretch: sweeps have gathered by then.
-                    Ok(frame) if !met.is_multiple_of(every) => {
+                let purpose = purpose(number, used);
+                number += 1;
+                let reason = match (*frame, purpose) {
+                    (Err(unusable), _) => unusable.reason,
+                    (Ok(frame), None) => {
                         perception.pass_over(&frame);
                         continue;
                     }
-                    Ok(frame) => {
-                        shared.lock().unwrap_or_else(PoisonError::into_inner).judge_next = used % judge_every == judge_every - 1;
+                    (Ok(frame), Some(purpose)) => {
+                        shared.lock().unwrap_or_else(PoisonError::into_inner).judge_next = purpose == Purpose::Judge;
                         match perception.on_cloud(&frame, &mut |_| {}) {
                             Err(error) => format!("{:#}", anyhow::Error::from(error)),
                             Ok(_) => {
@@ -143,18 +189,27 @@ pub fn gather(
 /// # Errors
 /// A model that the engine refuses, or that fails.
 pub fn judge(model: &Model, held_out: &[HeldOut], isa: Isa) -> Result<Agreement, JudgeError> {
-    let classes = DetectionMetric::for_classes(&model.config().classes()).classes;
-    let mut agreement = Agreement::new(AgreementRules::for_classes(classes));
+    let mut agreement = Agreement::new(rules(model.config()));
     let mut network = network(model, isa).map_err(JudgeError::Network)?;
     let config = DetectorConfig { decode: judging(model.config()), ..model.config().clone() };
     for frame in held_out {
         let maps = network.run(&frame.pillars).map_err(JudgeError::Network)?;
-        agreement.add([0.0; 2], &scored(&decode(&config, &maps)?.detections), &frame.teacher);
+        compare(&mut agreement, &decode(&config, &maps)?.detections, &frame.teacher);
     }
     Ok(agreement)
 }
 
+/// What counts as agreement for a detector's classes.
+pub(super) fn rules(config: &DetectorConfig) -> AgreementRules {
+    AgreementRules::for_classes(DetectionMetric::for_classes(&config.classes()).classes)
+}
+
+/// Adds a frame, told from the sensor.
+pub(super) fn compare(agreement: &mut Agreement, detections: &[Detection], teacher: &[ScoredBox]) {
+    agreement.add([0.0; 2], &scored(detections), teacher);
+}
+
 /// The decoder's settings, with low scores let through.
-fn judging(config: &DetectorConfig) -> crate::detect::DecodeConfig {
+pub(super) fn judging(config: &DetectorConfig) -> crate::detect::DecodeConfig {
     crate::detect::DecodeConfig { score_threshold: LEAST_SCORE, class_thresholds: BTreeMap::new(), ..config.decode.clone() }
 }

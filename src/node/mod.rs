@@ -6,12 +6,14 @@
 pub mod calibrate;
 mod detect_node;
 mod evaluator;
+mod frame_choice;
 mod input;
 mod judge;
 mod labelled_bag;
 mod labelled_dataset;
 mod labelled_frame;
 pub mod ladder;
+pub mod layer_report;
 pub mod messages;
 mod motion;
 mod perception;
@@ -25,6 +27,7 @@ mod waiting;
 
 pub use detect_node::{DetectNode, DetectParams, ParamsError, StartError};
 pub use evaluator::{EvalOutcome, Evaluator, LabelledCloud, LabelledEvent, Labels};
+pub use frame_choice::Choice;
 pub use input::{Event, InputError, InputOptions, Inputs, OpenFrame, UnusableFrame};
 pub use judge::JudgeSink;
 pub use labelled_bag::{LabelledBags, LabelledBagsError};

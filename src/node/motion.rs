@@ -140,6 +140,11 @@ impl MotionTracker {
         VEHICLE_FRAMES.iter().find_map(|vehicle| self.lookup(frame, vehicle, stamp).ok()).map(|pose| pose.translation())
     }
 
+    /// A sensor's place at a time in a frame that stands still, if anything tells it. Which frame, the sources decide.
+    pub fn place(&self, frame: &str, stamp: Stamp) -> Option<Pose> {
+        self.candidates().find_map(|fixed| self.lookup(fixed, frame, stamp).ok()).or_else(|| self.odometry.as_ref()?.1.at(stamp).ok())
+    }
+
     /// Where the motion of a sensor at a time would come from.
     pub fn source(&self, frame: &str, stamp: Stamp) -> MotionSource {
         self.choose(frame, stamp).unwrap_or(MotionSource::None)

@@ -3,6 +3,7 @@
 use super::CalibrationError;
 use super::frontier::Frontier;
 use super::moments::{InputMoments, OutputMoments, Problem};
+use super::progress::{Partial, Store};
 use super::rounding::{Rounded, bias_shift, round};
 use super::sampling::{Samples, Site, sites};
 use super::windows::{extent, from_matrix, to_matrix};
@@ -10,6 +11,7 @@ use crate::engine::float::{FloatEngine, Inputs};
 use crate::graph::{Granularity, Graph, NodeId, Op, Params, Scheme, Weight};
 use ndarray::{Array2, ArrayD};
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// Share of the mean of `A`'s diagonal that is added to it: directions that the calibration frames did not show must not be
@@ -17,7 +19,7 @@ use std::collections::BTreeMap;
 const DAMPING: f64 = 0.01;
 
 /// What rounding did to a layer.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LayerRounding {
     pub layer: String,
     /// Squared error of the layer's outputs as a share of their variance, rounded to nearest and now.
@@ -25,45 +27,53 @@ pub struct LayerRounding {
     pub error: f64,
 }
 
-/// Rounds the integer layers of `scheme` again, so that each gives what the float network gives, although its input is
-/// quantized. Biases that take up shifts of means go into `params`.
+/// Rounds the integer layers of the network again, so that each gives what the float network gives, although its input is quantized.
+/// Biases take up shifts of means.
 ///
 /// `stages` are layers in an order in which they can run, those of a stage independent of each other: they see the layers of earlier
-/// stages as they are final.
+/// stages as they are final. Those that are done in `partial` stay; `store` keeps it after each.
 ///
 /// # Errors
-/// Frames that do not fit the graph; `progress` said no.
+/// Frames that do not fit the graph; `progress` said no; the store failed.
 pub fn round_layers(
     (graph, float_params): (&Graph, &Params),
     frames: &[Inputs<f32>],
     stages: &[Vec<NodeId>],
     samples: &Samples,
-    scheme: &mut Scheme,
-    params: &mut Params,
+    mut partial: Partial,
+    store: &mut dyn Store,
     progress: &mut dyn FnMut() -> bool,
-) -> Result<Vec<LayerRounding>, CalibrationError> {
-    let mut report = Vec::new();
-    let layers_of =
-        |stage: &[NodeId]| -> Vec<NodeId> { stage.iter().copied().filter(|&id| scheme.is_integer(&graph.nodes[id].name)).collect() };
-    let all: Vec<Vec<NodeId>> = stages.iter().map(|stage| layers_of(stage)).collect();
-    let mut targets = targets((graph, float_params), frames, &all.concat(), samples, progress)?;
+) -> Result<Partial, CalibrationError> {
+    let is_integer = |&id: &NodeId| partial.scheme.is_integer(&graph.nodes[id].name);
+    let all: Vec<Vec<NodeId>> = stages.iter().map(|stage| stage.iter().copied().filter(is_integer).collect()).collect();
+    let open = all.get(partial.done..).unwrap_or_default().concat();
+    let mut targets = targets((graph, float_params), frames, &open, samples, progress)?;
     let mut frontier = Frontier::new(graph, frames);
-    for layers in all {
+    for (number, layers) in all.into_iter().enumerate() {
+        if number < partial.done {
+            if !frames.iter().all(|_| progress()) {
+                return Err(CalibrationError::Stopped);
+            }
+            continue;
+        }
         let mut moments: Vec<SiteMoments> = sites(graph, &layers)
             .into_iter()
             .map(|(site, layers)| SiteMoments::new(site, layers.into_iter().filter_map(|id| Some((id, targets.remove(&id)?))).collect()))
             .collect();
+        let Partial { scheme, params, rounding, .. } = &mut partial;
         gather(&mut frontier, &mut moments, samples, (scheme, params), progress)?;
         for site in moments {
             let Some(inputs) = site.inputs else { continue };
             for (id, _, outputs) in site.layers {
                 let Some(outputs) = outputs else { continue };
                 let rounded = round_layer(&graph.nodes[id].name, &graph.nodes[id].op, float_params, &inputs, &outputs, scheme, params);
-                report.extend(rounded);
+                rounding.extend(rounded);
             }
         }
+        partial.done = number + 1;
+        store.save(&partial)?;
     }
-    Ok(report)
+    Ok(partial)
 }
 
 /// What a layer gives in the float network, without bias, at the sampled positions: `[positions, rows]` of each frame.

@@ -2,7 +2,9 @@
 
 use super::frames::Cells;
 use super::observer::{Clip, Entropy, STEP_SEARCH, Zeros};
+use super::reconstruct::{ADAROUND, BRECQ, LIDAR_PTQ, PD_QUANT, QDROP, Reconstruction, TaskTerm};
 use super::sampling::Weighing;
+use super::task::Labels;
 use super::weights::WeightScale;
 
 /// A way from ranges and weights to integers.
@@ -23,6 +25,8 @@ pub enum Rounding {
     Nearest,
     /// Those with which the layer's output is best, by the second moments of windows that are weighed like this.
     Adaptive(Weighing),
+    /// Those that gradient descent finds, with steps of activations.
+    Learnt(Reconstruction),
 }
 
 const EVEN: Weighing = Weighing { task: 0.0, occupied: 0.5 };
@@ -38,10 +42,17 @@ const fn entropy(zeros: Zeros) -> Clip {
 
 const GRID: Clip = Clip::LeastError(STEP_SEARCH);
 
+const SOFT: Reconstruction = Reconstruction { task: Some(TaskTerm { labels: Labels::Soft, weight: 1.0 }), ..LIDAR_PTQ };
+
+const fn learnt(name: &'static str, about: &'static str, recipe: Reconstruction) -> Method {
+    let weights = WeightScale::LeastError(STEP_SEARCH);
+    Method { name, about, activations: GRID, cells: Cells::All, weights, rounding: Rounding::Learnt(recipe) }
+}
+
 pub(super) const MAX_MIN: Method = ranges("max-min", "nothing is clipped", Clip::MaxMin, Cells::All);
 
 /// Every method, in the order of LiDAR-PTQ's ladder.
-pub const METHODS: [Method; 14] = [
+pub const METHODS: [Method; 20] = [
     ranges(
         "entropy-s8",
         "KL divergence, zeros counted, 128 levels",
@@ -78,6 +89,12 @@ pub const METHODS: [Method; 14] = [
         rounding: Rounding::Adaptive(TASK),
         ..ranges("lidar-ptq", "that, and the layer's output weighed by what it means to the task", GRID, Cells::Occupied)
     },
+    learnt("adaround", "grid, and AdaRound layer by layer", ADAROUND),
+    learnt("brecq", "grid, and BRECQ: block by block, errors weighed by Fisher's diagonal, steps afterwards", BRECQ),
+    learnt("qdrop", "grid, and QDrop: block by block with steps, activations float at random", QDROP),
+    learnt("pd-quant", "that, and PD-Quant's difference of scores", PD_QUANT),
+    learnt("paper", "LiDAR-PTQ as published, its task-guided loss with soft labels", SOFT),
+    learnt("paper-hard", "LiDAR-PTQ as published, its task-guided loss with pseudo-boxes", LIDAR_PTQ),
 ];
 
 impl Method {

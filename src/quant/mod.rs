@@ -14,9 +14,12 @@ mod method;
 mod moments;
 mod observer;
 mod occupancy;
+mod progress;
 mod quantizer;
+mod reconstruct;
 mod rounding;
 mod sampling;
+mod state_file;
 mod task;
 #[cfg(test)]
 mod tests;
@@ -29,9 +32,12 @@ pub use frames::{Cells, Frames};
 pub use layout::{Bits, Policy};
 pub use method::{METHODS, Method, Rounding};
 pub use observer::{Candidates, Clip, Entropy, Histogram, Range, STEP_SEARCH, Zeros};
-pub use quantizer::{Effort, Quantized, max_min, quantize};
+pub use progress::{Forget, Partial, Store};
+pub use quantizer::{Effort, Quantized, max_min, quantize, quantize_resuming};
+pub use reconstruct::{Errors, Grouping, Reconstruction, Steps, TaskTerm};
 pub use sampling::Weighing;
-pub use task::{Outputs, Task};
+pub use state_file::StateFile;
+pub use task::{Labels, Outputs, Task};
 pub use weights::WeightScale;
 
 use crate::engine::float::EngineError;
@@ -48,6 +54,12 @@ pub enum CalibrationError {
     NotFinite { node: String },
     #[error("stopped before the end")]
     Stopped,
+    #[error("windows of {side} cells cannot be cut out of this network's maps; a multiple of {step} can")]
+    Window { side: usize, step: usize },
+    #[error("the network's outputs are not those of its task: {0}")]
+    Task(String),
+    #[error("what was done so far cannot be kept or read: {0}")]
+    Store(String),
     #[error(transparent)]
     Engine(#[from] EngineError),
 }

@@ -6,8 +6,10 @@ use super::frames::Frames;
 use super::layout::{Layout, Policy, is_non_negative};
 use super::method::{MAX_MIN, Method, Rounding};
 use super::observer::levels;
+use super::progress::{Forget, Partial, Store};
+use super::reconstruct::reconstruct;
 use super::sampling::{Samples, Weighing, draw};
-use super::task::{Outputs, Task};
+use super::task::{Labels, Outputs, Task};
 use crate::graph::{Activation, Calibration, Graph, NodeId, Params, Quantization, Scheme};
 use std::collections::BTreeMap;
 
@@ -16,12 +18,17 @@ use std::collections::BTreeMap;
 pub struct Effort {
     /// Windows of each layer and frame.
     pub windows: usize,
+    /// Steps of gradient descent a unit, and frames of each; by default as published.
+    pub iterations: Option<usize>,
+    pub batch: Option<usize>,
+    /// Cells of a side of the windows that gradient descent learns from; by default whole frames, as published.
+    pub window: Option<usize>,
     pub seed: u64,
 }
 
 impl Default for Effort {
     fn default() -> Self {
-        Self { windows: 96, seed: 1 }
+        Self { windows: 96, iterations: None, batch: None, window: None, seed: 1 }
     }
 }
 
@@ -48,6 +55,22 @@ pub fn quantize(
     inputs: Vec<String>,
     progress: &mut dyn FnMut(&str, usize, usize) -> bool,
 ) -> Result<Quantized, CalibrationError> {
+    quantize_resuming(frames, method, policy, (task, effort), inputs, &mut Forget, progress)
+}
+
+/// As [`quantize`], going on from what `store` has, and leaving there what is done. The result is the same to the bit.
+///
+/// # Errors
+/// As [`quantize`]; the store failed.
+pub fn quantize_resuming(
+    frames: &Frames,
+    method: &Method,
+    policy: &Policy,
+    (task, effort): (&dyn Task, Effort),
+    inputs: Vec<String>,
+    store: &mut dyn Store,
+    progress: &mut dyn FnMut(&str, usize, usize) -> bool,
+) -> Result<Quantized, CalibrationError> {
     if frames.is_empty() {
         return Err(CalibrationError::NoFrames);
     }
@@ -69,23 +92,35 @@ pub fn quantize(
         params.0.insert(name, weight.values(node.op.output_axis()));
         scheme.weights.insert(node.name.clone(), weight);
     }
-    let mut rounding = Vec::new();
-    if let Rounding::Adaptive(weighing) = method.rounding {
-        let dense = frames.dense();
-        let layers: Vec<NodeId> = layout.integer.keys().filter_map(|&id| dense.node(&graph.nodes[id].name)).collect();
-        let samples = windows(frames, &layers, task, weighing, effort, progress)?;
-        let stages = stages(dense, &layers);
-        let total = frames.len() * (stages.len() + 1);
-        let mut done = 0;
-        let mut step = || {
-            done += 1;
-            progress("rounding", done, total)
-        };
-        let network = (dense, frames.params());
-        rounding = round_layers(network, frames.kept(), &stages, &samples, &mut scheme, &mut params, &mut step)?;
-    }
-    let calibration =
-        Calibration { method: method.name.to_owned(), inputs, frames: frames.len(), frames_sha256: frames.digest().to_owned() };
+    let start = Partial { done: 0, scheme, params, rounding: Vec::new() };
+    let Partial { scheme, params, rounding, .. } = match method.rounding {
+        Rounding::Nearest => start,
+        Rounding::Adaptive(weighing) => {
+            let dense = frames.dense();
+            let layers: Vec<NodeId> = layout.integer.keys().filter_map(|&id| dense.node(&graph.nodes[id].name)).collect();
+            let samples = windows(frames, &layers, task, weighing, effort, progress)?;
+            let stages = stages(dense, &layers);
+            let total = frames.len() * (stages.len() + 1);
+            let mut done = 0;
+            let mut step = || {
+                done += 1;
+                progress("rounding", done, total)
+            };
+            let partial = store.load()?.unwrap_or(start);
+            round_layers((dense, frames.params()), frames.kept(), &stages, &samples, partial, store, &mut step)?
+        }
+        Rounding::Learnt(recipe) => {
+            let partial = store.load()?.unwrap_or(start);
+            reconstruct(frames, &layout, &recipe, (task, effort), partial, store, &mut |done, of| progress("learning", done, of))?
+        }
+    };
+    let calibration = Calibration {
+        method: method.name.to_owned(),
+        inputs,
+        frames: frames.len(),
+        frames_sha256: frames.digest().to_owned(),
+        ..Calibration::default()
+    };
     Ok(Quantized { quantization: Quantization { scheme, calibration }, params, rounding })
 }
 
@@ -98,6 +133,10 @@ pub fn max_min(frames: &Frames, policy: &Policy, inputs: Vec<String>) -> Result<
     impl Task for Nothing {
         fn importance(&self, _: &Outputs) -> Outputs {
             Outputs::new()
+        }
+
+        fn loss(&self, _: Labels, _: &Outputs, _: &Outputs) -> Result<(f64, Outputs), CalibrationError> {
+            Ok((0.0, Outputs::new()))
         }
     }
     let quantized = quantize(frames, &MAX_MIN, policy, (&Nothing, Effort::default()), inputs, &mut |_, _, _| true)?;

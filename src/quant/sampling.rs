@@ -7,7 +7,7 @@ use super::CalibrationError;
 use super::occupancy::Occupancy;
 use super::task::{Outputs, Task};
 use super::windows::{Windows, extent};
-use crate::engine::float::{Inputs, Norm, forward};
+use crate::engine::float::{Inputs, Norm, Tape, forward};
 use crate::graph::{Graph, NodeId, Op, Params};
 use crate::random::Rng;
 use ndarray::ArrayD;
@@ -44,9 +44,7 @@ pub fn sites(graph: &Graph, layers: &[NodeId]) -> BTreeMap<Site, Vec<NodeId>> {
 
 /// Draws `count` positions of every site in each frame.
 ///
-/// What an error at a position costs is the squared gradient there of the outputs' error, weighed as the task says: the diagonal of
-/// its Gauss-Newton matrix, estimated with one vector of random signs a frame (Hutchinson 1990), of which many frames take the
-/// mean.
+/// What an error at a position costs is the squared gradient there ([`signed_gradients`]), of which many frames take the mean.
 ///
 /// # Errors
 /// Frames that do not fit the graph; `progress` said no.
@@ -64,17 +62,7 @@ pub fn draw(
     for (f, inputs) in frames.iter().enumerate() {
         let mut rng = Rng::new(seed.wrapping_add(f as u64), "calibration windows");
         let tape = forward(graph, &params.0, inputs, Norm::Running)?;
-        let gradients = if weighing.task > 0.0 {
-            let outputs: Outputs = graph.outputs.iter().filter_map(|o| Some((o.role.clone(), tape.value(o.node)?.clone()))).collect();
-            let importance = task.importance(&outputs);
-            let seeds = graph.outputs.iter().filter_map(|o| {
-                let signed = importance.get(&o.role)?.mapv(|w| w.sqrt() * rng.sign());
-                Some((o.node, signed))
-            });
-            tape.backward(seeds.collect::<Vec<_>>(), &|_| false, layers).nodes
-        } else {
-            BTreeMap::new()
-        };
+        let gradients = if weighing.task > 0.0 { signed_gradients(graph, &tape, task, &mut rng, layers) } else { BTreeMap::new() };
         let mut occupancy = Occupancy::new(graph, inputs);
         for (site, readers) in &sites {
             let (input, windows) = *site;
@@ -104,6 +92,24 @@ pub fn draw(
         }
     }
     Ok(samples)
+}
+
+/// Gradients at some nodes of the sum of all output numbers, each weighed by the root of what the task says and with a random sign:
+/// the mean of their squares is the diagonal of the task's Gauss-Newton matrix (Hutchinson 1990).
+pub fn signed_gradients(
+    graph: &Graph,
+    tape: &Tape<'_, f32>,
+    task: &dyn Task,
+    rng: &mut Rng,
+    nodes: &[NodeId],
+) -> BTreeMap<NodeId, ArrayD<f32>> {
+    let outputs: Outputs = graph.outputs.iter().filter_map(|o| Some((o.role.clone(), tape.value(o.node)?.clone()))).collect();
+    let importance = task.importance(&outputs);
+    let seeds = graph.outputs.iter().filter_map(|o| {
+        let signed = importance.get(&o.role)?.mapv(|w| w.sqrt() * rng.sign());
+        Some((o.node, signed))
+    });
+    tape.backward(seeds.collect::<Vec<_>>(), &|_| false, nodes).nodes
 }
 
 /// Adds, at each position, the squares of the gradient before ReLU.

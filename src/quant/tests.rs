@@ -13,6 +13,12 @@ impl Task for Even {
     fn importance(&self, teacher: &Outputs) -> Outputs {
         teacher.iter().map(|(role, map)| (role.clone(), ArrayD::ones(map.raw_dim()))).collect()
     }
+
+    /// Half the squared error.
+    fn loss(&self, _: Labels, teacher: &Outputs, outputs: &Outputs) -> Result<(f64, Outputs), CalibrationError> {
+        let gradients: Outputs = outputs.iter().map(|(role, map)| (role.clone(), map - &teacher[role])).collect();
+        Ok((gradients.values().flatten().map(|&g| 0.5 * f64::from(g) * f64::from(g)).sum(), gradients))
+    }
 }
 
 const SIZE: usize = 12;
@@ -61,8 +67,11 @@ fn frames() -> Frames {
 fn quantized(frames: &Frames, method: &str, bits: &str) -> Quantized {
     let policy = Policy { bits: bits.parse().expect("bits"), ..Policy::default() };
     let method = Method::find(method).expect("a method");
-    quantize(frames, &method, &policy, (&Even, Effort::default()), vec!["frames".into()], &mut |_, _, _| true).expect("quantizes")
+    quantize(frames, &method, &policy, (&Even, EFFORT), vec!["frames".into()], &mut |_, _, _| true).expect("quantizes")
 }
+
+/// Enough for so small a network.
+const EFFORT: Effort = Effort { windows: 96, iterations: Some(150), batch: Some(2), window: None, seed: 1 };
 
 /// Squared error of the outputs on frames that calibration has not seen, as a share of their energy.
 fn error(frames: &Frames, quantized: &Quantized) -> f64 {
@@ -90,6 +99,114 @@ fn adaptive_rounding_loses_less_than_rounding_to_nearest_on_unseen_frames() {
             assert!(adaptive < share * nearest, "{bits} {method}: {adaptive}, to nearest {nearest}");
         }
     }
+}
+
+/// Each of the published compositions, on frames that it has not seen.
+#[test]
+fn learnt_rounding_loses_less_than_rounding_to_nearest_on_unseen_frames() {
+    let frames = frames();
+    let nearest = error(&frames, &quantized(&frames, "grid", "W4A8"));
+    for method in ["adaround", "brecq", "qdrop", "pd-quant", "paper", "paper-hard"] {
+        let found = quantized(&frames, method, "W4A8");
+        let learnt = error(&frames, &found);
+        assert!(learnt < 0.7 * nearest, "{method}: {learnt}, to nearest {nearest}");
+        assert_eq!(found.rounding.len(), if method == "adaround" { 4 } else { 1 }, "{method}: {:?}", found.rounding);
+    }
+}
+
+/// At few bits of activations the observers' steps are not the best: to learn them gains something.
+#[test]
+fn learnt_steps_gain_over_observed_ones() {
+    let frames = frames();
+    let paper = Method::find("paper").expect("a method");
+    let Rounding::Learnt(recipe) = paper.rounding else { panic!("{paper:?}") };
+    let fixed = Method { rounding: Rounding::Learnt(Reconstruction { steps: Steps::Observed, ..recipe }), ..paper };
+    let quantized = |method: &Method| {
+        let policy = Policy { bits: "W8A3".parse().expect("bits"), ..Policy::default() };
+        quantize(&frames, method, &policy, (&Even, EFFORT), vec![], &mut |_, _, _| true).expect("quantizes")
+    };
+    let (observed, learnt) = (quantized(&fixed), quantized(&paper));
+    let [before, after] = [&observed, &learnt].map(|q| error(&frames, q));
+    assert!(after < 0.99 * before, "{after}, observed {before}");
+    let steps = |q: &Quantized| q.quantization.scheme.activations.values().map(|a| a.scale).collect::<Vec<_>>();
+    assert!(steps(&observed).iter().zip(steps(&learnt)).all(|(o, l)| *o != l));
+}
+
+/// Keeps what is done in memory, and counts.
+#[derive(Default)]
+struct Memory {
+    kept: Option<Partial>,
+    saved: usize,
+}
+
+impl Store for Memory {
+    fn load(&mut self) -> Result<Option<Partial>, CalibrationError> {
+        Ok(self.kept.clone())
+    }
+
+    fn save(&mut self, partial: &Partial) -> Result<(), CalibrationError> {
+        self.saved += 1;
+        self.kept = Some(partial.clone());
+        Ok(())
+    }
+}
+
+/// Stopped again and again, each time a little later, and started anew.
+#[test]
+fn a_calibration_that_is_stopped_goes_on_to_the_same_bits() {
+    let frames = frames();
+    for method in ["lidar-ptq", "adaround", "brecq", "paper"] {
+        let whole = quantized(&frames, method, "W4A8");
+        let (mut store, mut patience, mut starts) = (Memory::default(), 40, 0);
+        let policy = Policy { bits: "W4A8".parse().expect("bits"), ..Policy::default() };
+        let again = loop {
+            let mut heard = 0;
+            let mut progress = |_: &str, _, _| {
+                heard += 1;
+                heard < patience
+            };
+            let method = Method::find(method).expect("a method");
+            match quantize_resuming(&frames, &method, &policy, (&Even, EFFORT), vec!["frames".into()], &mut store, &mut progress) {
+                Err(CalibrationError::Stopped) => (patience, starts) = (patience + 71, starts + 1),
+                done => break done.expect("quantizes"),
+            }
+        };
+        assert!(starts > 1, "{method}");
+        assert_eq!(again.quantization, whole.quantization, "{method}");
+        assert_eq!((again.params, again.rounding), (whole.params, whole.rounding), "{method}");
+        // Nothing that was done is done again.
+        assert_eq!(Some(store.saved), store.kept.map(|kept| kept.done), "{method}");
+    }
+}
+
+/// The same through a file; another calibration's is not taken, and what is no state is not overwritten.
+#[test]
+fn a_state_file_is_taken_by_the_same_calibration_only() {
+    let frames = frames();
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("model.partial");
+    let (method, policy) =
+        (Method::find("adaround").expect("a method"), Policy { bits: Bits { weight: 4, activation: 8 }, ..Policy::default() });
+    let store = |effort: Effort| StateFile::new(&path, &frames, &method, &policy, effort, "model");
+    let run = |patience: usize| {
+        let mut heard = 0;
+        let mut progress = |_: &str, _, _| {
+            heard += 1;
+            heard < patience
+        };
+        quantize_resuming(&frames, &method, &policy, (&Even, EFFORT), vec!["frames".into()], &mut store(EFFORT), &mut progress)
+    };
+    assert!(matches!(run(400), Err(CalibrationError::Stopped)));
+    assert_eq!(store(EFFORT).load().expect("reads").map(|p| p.done), Some(2));
+    assert!(store(Effort { seed: 2, ..EFFORT }).load().expect("reads").is_none());
+    let (again, whole) = (run(usize::MAX).expect("quantizes"), quantized(&frames, "adaround", "W4A8"));
+    assert_eq!((again.quantization, again.params), (whole.quantization, whole.params));
+    let left: Vec<_> = std::fs::read_dir(folder.path()).expect("a folder").filter_map(|f| Some(f.ok()?.file_name())).collect();
+    assert_eq!(left, ["model.partial"]);
+    store(EFFORT).remove().expect("removes");
+    store(EFFORT).remove().expect("nothing to remove");
+    std::fs::write(&path, "my notes").expect("writes");
+    assert!(store(EFFORT).load().is_err_and(|e| e.to_string().contains("model.partial")));
 }
 
 #[test]

@@ -31,7 +31,7 @@ pub struct TaskLoss {
 /// The loss of one task and the gradient of each of its branches.
 ///
 /// `outputs` are the branches' maps, `[batch, height, width, channels]`, in the head's order; gradients come back alike.
-pub(super) fn task_loss(
+pub(crate) fn task_loss(
     head: &Head,
     config: &LossConfig,
     task: usize,

@@ -58,7 +58,7 @@ impl OneCycle {
 
 /// Moments of every parameter.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Adam {
+pub(crate) struct Adam {
     pub first: BTreeMap<String, ArrayD<f32>>,
     pub second: BTreeMap<String, ArrayD<f32>>,
     /// Product of all first-moment decays so far: with a changing momentum, bias correction needs it.

@@ -47,7 +47,7 @@ const MIN_RADIUS: usize = 2;
 const MAX_OBJECTS: usize = 500;
 
 /// Targets of one sample on head maps of `map` = [height, width] cells.
-pub(super) fn targets(config: &DetectorConfig, map: [usize; 2], boxes: &[TrainingBox]) -> Targets {
+pub(crate) fn targets(config: &DetectorConfig, map: [usize; 2], boxes: &[TrainingBox]) -> Targets {
     let mut first = 0;
     let tasks = config.network.head.tasks.iter().map(|task| {
         let labels = first..first + task.classes.len();

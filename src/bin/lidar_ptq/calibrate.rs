@@ -1,5 +1,6 @@
 //! `lidar_ptq calibrate`: a float model becomes a quantized one, from recorded clouds without labels.
 
+use crate::detect::peak_memory_mb;
 use crate::interrupt::stop_flag;
 use crate::options::{CloudArgs, use_threads};
 use anyhow::{Context, bail};
@@ -9,17 +10,26 @@ use lidar_ptq::engine::Isa;
 use lidar_ptq::eval::agreement::Agreement;
 use lidar_ptq::eval::table::Table;
 use lidar_ptq::graph::{Precision, Quantization};
-use lidar_ptq::node::calibrate::{Wanted, gather, judge};
-use lidar_ptq::node::{Inputs, wanted_fields};
-use lidar_ptq::quant::{Bits, CenterTask, Effort, LayerRounding, METHODS, Method, Policy, quantize};
+use lidar_ptq::node::calibrate::{Gathered, Wanted, gather_chosen, judge};
+use lidar_ptq::node::layer_report::{LayerFigures, Layers, Promotion, promoted};
+use lidar_ptq::node::{Choice, Inputs, wanted_fields};
+use lidar_ptq::quant::{
+    Bits, CalibrationError, CenterTask, Effort, LayerRounding, METHODS, Method, Policy, Quantized, StateFile, quantize_resuming,
+};
+use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 /// Quantize a model with clouds that the robot recorded; no labels are needed.
 ///
-/// The float network runs over frames spread evenly over the input; a method turns what it sees into integer weights and scales.
+/// The float network runs over frames spread over the input's time, the places and what stood around; a method turns what it sees into
+/// integer weights and scales.
 /// Then both models run on other frames of the input, and if their boxes agree too little, nothing is written. What works on
 /// points stays float.
+///
+/// What is done is kept beside the output, in OUTPUT.partial, until the model is written: the same command, started again after it
+/// was stopped or killed, goes on from the last layer that was finished, to the same result.
 ///
 /// Examples:
 ///   lidar_ptq calibrate model.safetensors --bag drive.mcap -o model.int8.safetensors
@@ -39,7 +49,7 @@ pub struct Args {
     /// How ranges and roundings are chosen.
     ///
     /// lidar-ptq is the default; the others are there to compare with, and faster.
-    #[arg(long, default_value = "lidar-ptq", value_parser = METHODS.map(|m| m.name))]
+    #[arg(long, visible_alias = "recipe", default_value = "lidar-ptq", value_parser = METHODS.map(|m| m.name))]
     method: String,
     /// Where the quantized model goes [default: the model's name with .int8.safetensors].
     #[arg(short, long, value_name = "MODEL")]
@@ -47,10 +57,10 @@ pub struct Args {
     /// Replace a file that is there already.
     #[arg(long)]
     force: bool,
-    /// Frames to calibrate with, spread evenly over the input.
+    /// Frames to calibrate with, spread over time, places, and what stood around.
     #[arg(long, default_value_t = 64, value_name = "N")]
     frames: usize,
-    /// Frames between those, to judge with.
+    /// Further frames like these, to judge with.
     #[arg(long, default_value_t = 16, value_name = "N")]
     held_out: usize,
     /// Write nothing if less than this share of the float model's boxes is found again, or is right, at a score of 0.3.
@@ -66,6 +76,27 @@ pub struct Args {
     /// the last that fits a layer decides. Weights of four bits and fewer are stored two a byte.
     #[arg(long, value_name = "[LAYER=]BITS", value_parser = bits)]
     bits: Vec<(Option<String>, Bits)>,
+    /// Steps of gradient descent for each unit, of methods that descend; by default as published, which takes hours.
+    #[arg(long, value_name = "N")]
+    steps: Option<usize>,
+    /// Frames of each such step; by default as published.
+    #[arg(long, value_name = "N")]
+    batch: Option<usize>,
+    /// Learn from square windows of so many cells of each frame; by default from whole frames, as published.
+    #[arg(long, value_name = "CELLS")]
+    window: Option<usize>,
+    /// Let the N layers that gain most become finer: 8 bits if they have fewer, float if not.
+    #[arg(long, value_name = "N", conflicts_with = "budget_bytes")]
+    promote: Option<usize>,
+    /// Let layers become finer, those first that gain most for a byte, as long as all weights together take no more bytes than this.
+    #[arg(long, value_name = "BYTES")]
+    budget_bytes: Option<usize>,
+    /// Tell of each layer what is lost if only it is quantized, and what is gained if only it is float.
+    #[arg(long)]
+    sensitivity: bool,
+    /// Write all figures as one JSON object; `-` is the standard output.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
     /// Of what is drawn at random.
     #[arg(long, default_value_t = 1, value_name = "N")]
     seed: u64,
@@ -86,6 +117,7 @@ pub fn bits(text: &str) -> Result<(Option<String>, Bits), String> {
 pub fn run(args: &Args) -> anyhow::Result<()> {
     use_threads(args.threads)?;
     let isa = Isa::choose()?;
+    let start = Instant::now();
     let output = args.output.clone().unwrap_or_else(|| args.model.with_extension("int8.safetensors"));
     if output.exists() && !args.force {
         bail!("{}: exists already; --force replaces it", output.display());
@@ -104,46 +136,52 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     }
     policy.check(model.graph())?;
 
-    let mut config = model.config().clone();
-    args.clouds.change(&mut config)?;
-    config.validate().context("these options do not fit the model")?;
-    let paths: Vec<PathBuf> = args.bag.iter().chain(&args.input).cloned().collect();
-    let inputs = Inputs::open(&paths, wanted_fields(&config), args.clouds.options(&config.points.time))?;
-    let wanted = Wanted { frames: args.frames.max(1), held_out: args.held_out };
     let interrupted = stop_flag()?;
-    let bar = ProgressBar::new(inputs.expected_frames().min((wanted.frames + wanted.held_out) as u64));
-    bar.set_style(ProgressStyle::with_template("{bar:30} {pos}/{len} frames observed  {eta} left")?);
-    let mut on_frame = || {
-        bar.inc(1);
-        !interrupted.load(Ordering::SeqCst)
-    };
-    let gathered = gather(&model, config, args.clouds.motion(), inputs, wanted, &mut on_frame)?;
-    bar.finish_and_clear();
-    if interrupted.load(Ordering::SeqCst) {
-        bail!("interrupted; nothing was written");
-    }
-    if gathered.frames.is_empty() {
-        let reasons = gathered.skipped.keys().cloned().collect::<Vec<_>>().join("\n  ");
-        bail!("no frame could be used{}{reasons}", if reasons.is_empty() { "" } else { ":\n  " });
-    }
-
-    let bar = ProgressBar::new(1);
-    bar.set_style(ProgressStyle::with_template("{bar:30} {msg} {pos}/{len}  {eta} left")?);
-    let mut progress = |what: &str, done: usize, of: usize| {
-        if done == 1 {
-            bar.reset();
-            bar.set_length(of as u64);
-            bar.set_message(what.to_owned());
+    let stopped = || interrupted.load(Ordering::SeqCst);
+    let (gathered, fingerprint) = gather(args, &model, &stopped)?;
+    let task = CenterTask::new(model.config());
+    let effort = Effort { seed: args.seed, iterations: args.steps, batch: args.batch, window: args.window, ..Effort::default() };
+    let quantize = |policy: &Policy, state: &mut StateFile<'_>| -> anyhow::Result<Quantized> {
+        let bar = ProgressBar::new(1);
+        bar.set_style(ProgressStyle::with_template("{bar:30} {msg} {pos}/{len}  {eta} left")?);
+        let mut progress = |what: &str, done: usize, of: usize| {
+            if done == 1 {
+                bar.reset();
+                bar.set_length(of as u64);
+                bar.set_message(what.to_owned());
+            }
+            bar.set_position(done as u64);
+            !stopped()
+        };
+        let names = paths(args).iter().map(|p| file_name(p)).collect();
+        let done = quantize_resuming(&gathered.frames, &method, policy, (&task, effort), names, state, &mut progress);
+        bar.finish_and_clear();
+        match done {
+            Err(CalibrationError::Stopped) => bail!("interrupted; the same command goes on from the last layer that was finished"),
+            done => Ok(done?),
         }
-        bar.set_position(done as u64);
-        !interrupted.load(Ordering::SeqCst)
     };
-    let task = CenterTask::new(&model.config().network.head);
-    let effort = Effort { seed: args.seed, ..Effort::default() };
-    let names = paths.iter().map(|p| file_name(p)).collect();
-    let quantized = quantize(&gathered.frames, &method, &policy, (&task, effort), names, &mut progress)?;
-    bar.finish_and_clear();
-    let quantized_model = model.quantize(quantized.quantization.clone(), quantized.params)?;
+    let model_config = serde_json::to_string(model.config())?;
+    let state =
+        |policy: &Policy, name: &str| StateFile::new(&state_path(&output, name), &gathered.frames, &method, policy, effort, &model_config);
+
+    // Before anything becomes finer, if something is to.
+    let mut first_state = state(&policy, ".first.partial");
+    if let Some(promotion) = args.promote.map(Promotion::Layers).or(args.budget_bytes.map(Promotion::Bytes)) {
+        if gathered.held_out.is_empty() {
+            bail!("to tell which layers are sensitive needs --held-out frames");
+        }
+        let first = quantize(&policy, &mut first_state)?;
+        let figures = layer_figures(&model, &gathered, &first, true, &stopped)?;
+        eprint!("before layers became finer:\n{}", layer_table(&figures));
+        policy = promoted(&policy, &figures, promotion);
+    }
+    let mut state = state(&policy, ".partial");
+    let mut quantized = quantize(&policy, &mut state)?;
+    quantized.quantization.calibration.recordings_sha256 = fingerprint;
+    let seconds = start.elapsed().as_secs_f64();
+
+    let quantized_model = model.quantize(quantized.quantization.clone(), quantized.params.clone())?;
     eprint!("{}", describe(&quantized.quantization));
     if !quantized.rounding.is_empty() {
         eprint!("{}", rounding_table(&quantized.rounding));
@@ -151,24 +189,149 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     for (reason, count) in &gathered.skipped {
         eprintln!("skipped {count}: {reason}");
     }
-    if gathered.held_out.is_empty() {
-        eprintln!("no frames were left to judge with; `lidar_ptq eval --against` compares the models on another recording");
+    let figures = if args.sensitivity || args.json.is_some() {
+        layer_figures(&model, &gathered, &quantized, args.sensitivity, &stopped)?
     } else {
-        let agreement = judge(&quantized_model, &gathered.held_out, isa)?;
-        eprintln!("against the float model on {} frames that calibration has not seen:\n{}", agreement.frames(), agreement.table());
-        if let Some(worst) = worst_share(&agreement).filter(|worst| *worst < args.least_agreement) {
-            let complaint = format!("only {worst:.3} of the boxes agree, less than --least-agreement {}", args.least_agreement);
-            if !args.accept_disagreement {
-                bail!(
-                    "{complaint}; nothing was written. --accept-disagreement writes the model even so; more --frames, more --bits or --float layers may mend it"
-                );
+        Vec::new()
+    };
+    if args.sensitivity {
+        eprint!("{}", layer_table(&figures));
+    }
+    let agreement = (!gathered.held_out.is_empty()).then(|| judge(&quantized_model, &gathered.held_out, isa)).transpose()?;
+    if let Some(file) = &args.json {
+        let report = json!({
+            "model": file_name(&args.model),
+            "calibration": quantized.quantization.calibration,
+            "seed": args.seed,
+            "seconds": seconds,
+            "peak_memory_mb": peak_memory_mb(),
+            "layers": figures,
+            "float_layers": quantized.quantization.scheme.float,
+            "rounding": quantized.rounding,
+            "agreement": agreement.as_ref().map(Agreement::json),
+        });
+        write_text(file, &(serde_json::to_string_pretty(&report)? + "\n"))?;
+    }
+    match &agreement {
+        None => eprintln!("no frames were left to judge with; `lidar_ptq eval --against` compares the models on another recording"),
+        Some(agreement) => {
+            eprintln!("against the float model on {} frames that calibration has not seen:\n{}", agreement.frames(), agreement.table());
+            if let Some(worst) = worst_share(agreement).filter(|worst| *worst < args.least_agreement) {
+                let complaint = format!("only {worst:.3} of the boxes agree, less than --least-agreement {}", args.least_agreement);
+                if !args.accept_disagreement {
+                    bail!(
+                        "{complaint}; nothing was written. --accept-disagreement writes the model even so, without calibrating again; more --frames, more --bits or --float layers may mend it"
+                    );
+                }
+                eprintln!("{complaint}");
             }
-            eprintln!("{complaint}");
         }
     }
     quantized_model.save(&output, Precision::F32).with_context(|| output.display().to_string())?;
     eprintln!("wrote {}", output.display());
+    state.remove()?;
+    first_state.remove()?;
     Ok(())
+}
+
+fn paths(args: &Args) -> Vec<PathBuf> {
+    args.bag.iter().chain(&args.input).cloned().collect()
+}
+
+/// Reads the frames, and tells the recordings' fingerprint.
+fn gather(args: &Args, model: &Model, stopped: &dyn Fn() -> bool) -> anyhow::Result<(Gathered, String)> {
+    let mut config = model.config().clone();
+    args.clouds.change(&mut config)?;
+    config.validate().context("these options do not fit the model")?;
+    let open = || Inputs::open(&paths(args), wanted_fields(&config), args.clouds.options(&config.points.time));
+    let wanted = Wanted { frames: args.frames.max(1), held_out: args.held_out };
+    let progress = |frames: u64, what: &str| -> anyhow::Result<ProgressBar> {
+        let bar = ProgressBar::new(frames);
+        bar.set_style(ProgressStyle::with_template(&format!("{{bar:30}} {{pos}}/{{len}} frames {what}  {{eta}} left"))?);
+        Ok(bar)
+    };
+    let inputs = open()?;
+    let bar = progress(inputs.expected_frames(), "looked at")?;
+    let mut on_frame = || {
+        bar.inc(1);
+        !stopped()
+    };
+    let choice = Choice::survey(inputs, args.clouds.motion(), (wanted, config.points.sweeps.count), args.seed, &mut on_frame);
+    bar.finish_and_clear();
+    let bar = progress((choice.calibrate.len() + choice.held_out.len()) as u64, "observed")?;
+    let mut on_frame = || {
+        bar.inc(1);
+        !stopped()
+    };
+    let gathered = gather_chosen(model, config.clone(), args.clouds.motion(), open()?, &choice, &mut on_frame)?;
+    bar.finish_and_clear();
+    if stopped() {
+        bail!("interrupted; nothing was written");
+    }
+    if gathered.frames.is_empty() {
+        let reasons = gathered.skipped.keys().cloned().collect::<Vec<_>>().join("\n  ");
+        bail!("no frame could be used{}{reasons}", if reasons.is_empty() { "" } else { ":\n  " });
+    }
+    Ok((gathered, choice.fingerprint))
+}
+
+/// What became of each layer on the held-out frames.
+fn layer_figures(
+    model: &Model,
+    gathered: &Gathered,
+    quantized: &Quantized,
+    sensitivity: bool,
+    stopped: &dyn Fn() -> bool,
+) -> anyhow::Result<Vec<LayerFigures>> {
+    let layers = Layers::new(model, (gathered.frames.graph(), gathered.frames.params()), quantized, &gathered.held_out)?;
+    let mut figures = layers.figures()?;
+    if sensitivity {
+        let bar = ProgressBar::new(figures.len() as u64);
+        bar.set_style(ProgressStyle::with_template("{bar:30} sensitivity of layers {pos}/{len}  {eta} left")?);
+        layers.sensitivities(&mut figures, &mut |done, _| {
+            bar.set_position(done as u64);
+            !stopped()
+        })?;
+        bar.finish_and_clear();
+    }
+    Ok(figures)
+}
+
+fn layer_table(figures: &[LayerFigures]) -> Table {
+    let headers = ["layer", "bits", "bytes", "SNR dB", "clipped", "alone: loss", "1-F", "spared: loss", "1-F"];
+    let mut table = Table::new(headers);
+    for layer in figures {
+        let mut row = vec![
+            layer.layer.clone(),
+            format!("W{}A{}", layer.weight_bits, layer.activation_bits),
+            layer.weight_bytes.to_string(),
+            format!("{:.1}", layer.output_snr_db),
+            format!("{:.1e}", layer.clipped_share),
+        ];
+        let costs = layer.sensitivity.map(|s| [s.alone.loss, s.alone.disagreement, s.spared.loss, s.spared.disagreement]);
+        row.extend((0..4).map(|i| costs.map_or_else(String::new, |costs| format!("{:.4}", costs[i]))));
+        table.row(row);
+    }
+    table
+}
+
+fn write_text(file: &Path, text: &str) -> anyhow::Result<()> {
+    if file == Path::new("-") {
+        print!("{text}");
+        return Ok(());
+    }
+    let folder = file.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut complete = tempfile::NamedTempFile::new_in(folder).with_context(|| file.display().to_string())?;
+    std::io::Write::write_all(&mut complete, text.as_bytes())?;
+    complete.persist(file).with_context(|| file.display().to_string())?;
+    Ok(())
+}
+
+/// Where a calibration leaves what it has done until its model is written.
+fn state_path(output: &Path, ending: &str) -> PathBuf {
+    let mut name = output.file_name().unwrap_or_default().to_owned();
+    name.push(ending);
+    output.with_file_name(name)
 }
 
 /// The lower of recall and precision at the highest threshold, if there are boxes.

@@ -331,7 +331,7 @@ fn overlap_notes(inputs: &Inputs, out: &Path) -> Vec<String> {
 }
 
 /// Highest resident memory so far, where the system tells (Linux).
-fn peak_memory_mb() -> Option<u64> {
+pub fn peak_memory_mb() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find(|l| l.starts_with("VmHWM:"))?;
     Some(line.split_whitespace().nth(1)?.parse::<u64>().ok()? / 1024)

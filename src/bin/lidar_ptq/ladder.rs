@@ -14,7 +14,7 @@ use lidar_ptq::node::ladder::{Contender, DrawOptions, Ladder, LadderReport, Repo
 use lidar_ptq::node::simulated::SimulatedDrives;
 use lidar_ptq::node::sinks::PendingFile;
 use lidar_ptq::node::{LabelledBags, LabelledDataset, LabelledEvent, TruthOptions, wanted_fields};
-use lidar_ptq::quant::{CenterTask, Effort, Frames, METHODS, Method, Policy, quantize};
+use lidar_ptq::quant::{CenterTask, Effort, Frames, METHODS, Method, Policy, Rounding, quantize};
 use lidar_ptq::sim::SimConfig;
 use serde_json::json;
 use std::io::Write as _;
@@ -54,9 +54,16 @@ pub struct Args {
     /// The same for judging.
     #[arg(long, value_name = "FILE")]
     judge_only: Option<PathBuf>,
-    /// A method, as of `calibrate`; may be repeated [default: all of them].
+    /// A method, as of `calibrate`; may be repeated [default: all but those that learn by gradient descent, which take hours].
     #[arg(long, value_parser = METHODS.map(|m| m.name))]
     method: Vec<String>,
+    /// Steps of gradient descent for each unit, frames of each, and cells of the windows that it sees, as of `calibrate`.
+    #[arg(long, value_name = "N")]
+    steps: Option<usize>,
+    #[arg(long, value_name = "N")]
+    batch: Option<usize>,
+    #[arg(long, value_name = "CELLS")]
+    window: Option<usize>,
     /// Bits to compare at: W8A8, or with exceptions W4A4,last=W8A8 as of `calibrate`. May be repeated.
     #[arg(long, default_values = ["W8A8"], value_name = "BITS[,LAYER=BITS...]")]
     bits: Vec<String>,
@@ -192,9 +199,11 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let class = class.transpose()?;
     let policies = args.bits.iter().map(|spec| args.policy(spec)).collect::<Result<Vec<_>, _>>()?;
     policies.iter().try_for_each(|policy| policy.check(model.graph()))?;
-    let known: Vec<Method> = METHODS.to_vec();
-    let methods: Vec<Method> =
-        if args.method.is_empty() { known } else { known.into_iter().filter(|m| args.method.iter().any(|name| name == m.name)).collect() };
+    let is_wanted = |method: &Method| {
+        let is_named = args.method.iter().any(|name| name == method.name);
+        is_named || args.method.is_empty() && !matches!(method.rounding, Rounding::Learnt(_))
+    };
+    let methods: Vec<Method> = METHODS.into_iter().filter(is_wanted).collect();
 
     let stop = stop_flag()?;
     let interrupted = || stop.load(Ordering::SeqCst);
@@ -207,8 +216,14 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         for (index, method) in methods.iter().enumerate() {
             for (draw, frames) in draws.iter().enumerate() {
                 bar.set_message(format!("{spec} {}", method.name));
-                let task = CenterTask::new(&model.config().network.head);
-                let effort = Effort { seed: args.seed.wrapping_add(draw as u64), ..Effort::default() };
+                let task = CenterTask::new(model.config());
+                let effort = Effort {
+                    seed: args.seed.wrapping_add(draw as u64),
+                    iterations: args.steps,
+                    batch: args.batch,
+                    window: args.window,
+                    ..Effort::default()
+                };
                 let quantized = quantize(frames, method, policy, (&task, effort), Vec::new(), &mut |_, _, _| !interrupted())?;
                 if (index, draw) == (0, 0) {
                     let scheme = &quantized.quantization.scheme;

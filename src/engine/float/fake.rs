@@ -62,7 +62,7 @@ pub(super) fn snap(grid: &Grid, values: &mut ArrayD<f32>) {
 
 vectorized! {
     /// `x = scale * round(clamp(x * inverse))`
-    fn snap_piece<T>(piece: &mut [T], inverse: T, low: T, high: T, scale: T) {
+    pub(super) fn snap_piece<T>(piece: &mut [T], inverse: T, low: T, high: T, scale: T) {
         for x in piece {
             *x = (*x * inverse).max(low).min(high).round_ties_even() * scale;
         }

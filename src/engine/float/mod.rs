@@ -8,13 +8,15 @@ mod fake;
 mod inference;
 mod kernel;
 mod ops;
+mod snap;
 mod tape;
 #[cfg(test)]
 mod tests;
 
 pub use inference::{FloatEngine, NodeTime};
 pub use kernel::Real;
-pub use tape::{BatchStatistics, Gradients, Norm, Tape, forward};
+pub use snap::{Dropped, Snap};
+pub use tape::{BatchStatistics, Gradients, Norm, Tape, forward, forward_snapped};
 
 use crate::graph::{Dim, Graph, Op, PillarIndex};
 use ndarray::ArrayD;

@@ -7,6 +7,7 @@ use super::kernel::Real;
 use super::ops::linear::{Layer, bias_gradient, dense};
 use super::ops::norm::{self, Statistics};
 use super::ops::{accumulate, concat, concat_backward, pillar, relu_backward, relu_forward};
+use super::snap::Snap;
 use super::{EngineError, Inputs, concrete_shape, parameter};
 use crate::graph::{Graph, NodeId, Op, PillarIndex};
 use ndarray::{ArrayD, Axis};
@@ -38,6 +39,9 @@ pub struct Tape<'a, T> {
     values: Vec<Option<ArrayD<T>>>,
     saved: Vec<Saved>,
     norm: Norm,
+    snaps: BTreeMap<NodeId, Snap>,
+    /// Values of nodes with a snap, before it; those of inputs are the caller's.
+    exact: BTreeMap<NodeId, ArrayD<T>>,
 }
 
 enum Saved {
@@ -54,6 +58,8 @@ pub struct Gradients<T> {
     pub params: BTreeMap<String, ArrayD<T>>,
     /// Of each node's value, where one was asked for.
     pub nodes: BTreeMap<NodeId, ArrayD<T>>,
+    /// Of the step of each snap that gradients reached.
+    pub steps: BTreeMap<NodeId, f64>,
 }
 
 /// Runs `graph` and keeps every value.
@@ -66,14 +72,30 @@ pub fn forward<'a, T: Real>(
     inputs: &'a Inputs<T>,
     norm: Norm,
 ) -> Result<Tape<'a, T>, EngineError> {
+    forward_snapped(graph, params, inputs, norm, BTreeMap::new())
+}
+
+/// As [`forward`], with the values of some nodes rounded before anyone reads them.
+///
+/// # Errors
+/// As [`forward`].
+pub fn forward_snapped<'a, T: Real>(
+    graph: &'a Graph,
+    params: &'a BTreeMap<String, ArrayD<T>>,
+    inputs: &'a Inputs<T>,
+    norm: Norm,
+    snaps: BTreeMap<NodeId, Snap>,
+) -> Result<Tape<'a, T>, EngineError> {
     inputs.check(graph)?;
     for spec in graph.params() {
         parameter(params, &spec)?;
     }
     let nodes = graph.nodes.len();
-    let mut tape = Tape { graph, params, inputs, values: Vec::with_capacity(nodes), saved: Vec::with_capacity(nodes), norm };
+    let (values, saved) = (Vec::with_capacity(nodes), Vec::with_capacity(nodes));
+    let mut tape = Tape { graph, params, inputs, values, saved, norm, snaps, exact: BTreeMap::new() };
     for id in 0..nodes {
         let (value, saved) = tape.run_node(id);
+        let value = tape.snap(id, value);
         tape.values.push(value);
         tape.saved.push(saved);
     }
@@ -119,14 +141,19 @@ impl<T: Real> Tape<'_, T> {
     ) -> Gradients<T> {
         let useful = self.useful(wanted, keep);
         let mut grads: Vec<Option<ArrayD<T>>> = vec![None; self.graph.nodes.len()];
-        let mut result = Gradients { params: BTreeMap::new(), nodes: BTreeMap::new() };
+        let mut result = Gradients { params: BTreeMap::new(), nodes: BTreeMap::new(), steps: BTreeMap::new() };
         for (id, seed) in seeds {
             add_to(&mut grads[id], seed);
         }
         for id in (0..self.graph.nodes.len()).rev() {
-            let Some(grad) = grads[id].take() else { continue };
+            let Some(mut grad) = grads[id].take() else { continue };
             if keep.contains(&id) {
                 result.nodes.insert(id, grad.clone());
+            }
+            if let (Some(snap), Some(exact)) = (self.snaps.get(&id), self.exact(id)) {
+                let (before, step) = snap.backward(exact, grad);
+                grad = before;
+                result.steps.insert(id, step);
             }
             for (input, grad) in self.node_backward(id, grad, wanted, &useful, &mut result.params) {
                 if useful[input] {
@@ -142,9 +169,28 @@ impl<T: Real> Tape<'_, T> {
         let mut useful = vec![false; self.graph.nodes.len()];
         for (id, node) in self.graph.nodes.iter().enumerate() {
             let own = node.op.params(&node.name).iter().any(|s| s.trainable && wanted(&s.name));
-            useful[id] = own || keep.contains(&id) || node.inputs.iter().any(|&i| useful[i]);
+            useful[id] = own || keep.contains(&id) || self.snaps.contains_key(&id) || node.inputs.iter().any(|&i| useful[i]);
         }
         useful
+    }
+
+    /// Rounds a node's value, if it has a snap.
+    fn snap(&mut self, id: NodeId, value: Option<ArrayD<T>>) -> Option<ArrayD<T>> {
+        let Some(snap) = self.snaps.get(&id) else { return value };
+        match value {
+            Some(exact) => {
+                let rounded = snap.forward(&exact);
+                self.exact.insert(id, exact);
+                Some(rounded)
+            }
+            None => self.inputs.dense.get(&self.graph.nodes[id].name).map(|exact| snap.forward(exact)),
+        }
+    }
+
+    /// The value of a node before its snap.
+    fn exact(&self, id: NodeId) -> Option<&ArrayD<T>> {
+        let unsnapped = || if self.snaps.contains_key(&id) { self.inputs.dense.get(&self.graph.nodes[id].name) } else { self.value(id) };
+        self.exact.get(&id).or_else(unsnapped)
     }
 
     fn input(&self, id: NodeId, i: usize) -> &ArrayD<T> {
@@ -232,7 +278,7 @@ impl<T: Real> Tape<'_, T> {
             Op::Input | Op::PillarIndex => vec![],
             Op::Linear { .. } | Op::Conv2d { .. } | Op::ConvTranspose2d { .. } => {
                 let layer = Layer::of(&node.op).expect("a layer");
-                let grad = if layer.relu { relu_backward(self.value(id).expect("ran"), grad) } else { grad };
+                let grad = if layer.relu { relu_backward(self.exact(id).expect("ran"), grad) } else { grad };
                 let input = self.input(id, 0);
                 if let Some(name) = own("weight") {
                     params.insert(name, layer.weight_gradient(input, &grad));
@@ -257,7 +303,7 @@ impl<T: Real> Tape<'_, T> {
                 }
                 vec![(node.inputs[0], input_grad)]
             }
-            Op::Relu => vec![(node.inputs[0], relu_backward(self.value(id).expect("ran"), grad))],
+            Op::Relu => vec![(node.inputs[0], relu_backward(self.exact(id).expect("ran"), grad))],
             Op::Add => vec![(node.inputs[0], grad.clone()), (node.inputs[1], grad)],
             Op::Concat => {
                 let last = Axis(grad.ndim() - 1);

@@ -1,0 +1,123 @@
+//! Rounding values to a grid, with gradients for the values and for the grid's step: the straight-through estimator and learned
+//! step sizes (LSQ, Esser et al. 2020).
+
+use super::fake::snap_piece;
+use super::kernel::{Real, vectorized};
+use super::ops::linear::{dense, dense_mut};
+use crate::random::{mix, unit};
+use ndarray::ArrayD;
+use rayon::prelude::*;
+
+/// Rounds a node's values to multiples of a step, within limits.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Snap {
+    pub step: f32,
+    /// Least and greatest multiple; whole numbers.
+    pub low: f32,
+    pub high: f32,
+    /// Values that stay as they are, drawn at random (QDrop).
+    pub dropped: Option<Dropped>,
+}
+
+/// A share of places, drawn by a seed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Dropped {
+    pub share: f32,
+    pub seed: u64,
+}
+
+impl Dropped {
+    /// Whether the value at this place of an array is one of them.
+    pub fn has(&self, place: usize) -> bool {
+        unit(mix(self.seed.wrapping_add(place as u64))) < self.share
+    }
+}
+
+/// Elements of a parallel piece.
+const PIECE: usize = 1 << 14;
+
+impl Snap {
+    pub(super) fn forward<T: Real>(&self, exact: &ArrayD<T>) -> ArrayD<T> {
+        let [inverse, low, high, step] = self.numbers();
+        let mut values = exact.clone();
+        let pieces = dense_mut(&mut values).par_chunks_mut(PIECE).zip(dense(exact).par_chunks(PIECE)).enumerate();
+        pieces.for_each(|(piece, (values, exact))| {
+            snap_piece(values, inverse, low, high, step);
+            if let Some(dropped) = &self.dropped {
+                let stays = |i: usize| dropped.has(piece * PIECE + i);
+                values.iter_mut().zip(exact).enumerate().filter(|(i, _)| stays(*i)).for_each(|(_, (v, &x))| *v = x);
+            }
+        });
+        values
+    }
+
+    /// From the gradient of the rounded values to that of the values as they came, and that of the step.
+    pub(super) fn backward<T: Real>(&self, exact: &ArrayD<T>, mut grad: ArrayD<T>) -> (ArrayD<T>, f64) {
+        let [inverse, low, high, _] = self.numbers();
+        let pieces = dense_mut(&mut grad).par_chunks_mut(PIECE).zip(dense(exact).par_chunks(PIECE)).enumerate();
+        // Fixed pieces, summed in order: the same bits for every thread count.
+        let sums: Vec<f64> = pieces
+            .map(|(piece, (grad, exact))| {
+                let mut parts = vec![T::zero(); grad.len()];
+                let whole = self.dropped.is_some().then(|| grad.to_vec());
+                straight_through(grad, exact, &mut parts, inverse, low, high);
+                if let (Some(dropped), Some(whole)) = (&self.dropped, whole) {
+                    for i in (0..grad.len()).filter(|i| dropped.has(piece * PIECE + i)) {
+                        (grad[i], parts[i]) = (whole[i], T::zero());
+                    }
+                }
+                parts.iter().map(|part| part.as_f64()).sum()
+            })
+            .collect();
+        (grad, sums.iter().sum())
+    }
+
+    fn numbers<T: Real>(&self) -> [T; 4] {
+        [1.0 / f64::from(self.step), self.low.into(), self.high.into(), self.step.into()].map(T::from_f64)
+    }
+}
+
+vectorized! {
+    /// With `u = x / step`: the gradient of the step is `round(u) - u` inside the limits and the limit outside; that of `x` is 1
+    /// inside and 0 outside. Both times `grad`.
+    fn straight_through<T>(grad: &mut [T], exact: &[T], parts: &mut [T], inverse: T, low: T, high: T) {
+        for ((g, &x), part) in grad.iter_mut().zip(exact).zip(parts) {
+            let u = x * inverse;
+            let rounded = u.max(low).min(high).round_ties_even();
+            let inside = u > low && u < high;
+            *part = *g * (if inside { rounded - u } else { rounded });
+            *g = if inside { *g } else { T::zero() };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// LSQ's equations 3 and 5 by hand: step 0.5, multiples 0 to 3.
+    #[test]
+    fn values_and_gradients_by_hand() {
+        let snap = Snap { step: 0.5, low: 0.0, high: 3.0, dropped: None };
+        let exact = ArrayD::from_shape_vec(vec![5], vec![-1.0, 0.2, 0.8, 1.4, 9.0]).expect("five");
+        assert_eq!(snap.forward::<f64>(&exact).as_slice(), Some(&[0.0, 0.0, 1.0, 1.5, 1.5][..]));
+        let grad = ArrayD::from_shape_vec(vec![5], vec![1.0, 10.0, 100.0, 1000.0, 1e4]).expect("five");
+        let (passed, step) = snap.backward::<f64>(&exact, grad);
+        assert_eq!(passed.as_slice(), Some(&[0.0, 10.0, 100.0, 1000.0, 0.0][..]));
+        // u = 0.4 -> 0, 1.6 -> 2, 2.8 -> 3, and 3 above the limit.
+        let expected = -0.4 * 10.0 + 0.4 * 100.0 + 0.2 * 1000.0 + 3.0 * 1e4;
+        assert!((step - expected).abs() < 1e-9, "{step}");
+    }
+
+    #[test]
+    fn dropped_values_pass_and_their_share_is_kept() {
+        let dropped = Dropped { share: 0.25, seed: 5 };
+        let snap = Snap { step: 1.0, low: 0.0, high: 1.0, dropped: Some(dropped) };
+        let exact = ArrayD::from_elem(vec![40_000], 7.4f32);
+        let stayed = snap.forward(&exact).iter().filter(|&&x| x == 7.4).count();
+        assert!((stayed as f32 / 40_000.0 - 0.25).abs() < 0.01, "{stayed}");
+        let (passed, step) = snap.backward(&exact, ArrayD::ones(vec![40_000]));
+        assert_eq!(passed.sum(), stayed as f32);
+        assert_eq!(step, (40_000 - stayed) as f64);
+    }
+}
