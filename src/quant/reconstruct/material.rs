@@ -33,7 +33,8 @@ impl<'a> Material<'a> {
             return Ok(Self::whole(frames));
         }
         let step = graph.nodes.iter().filter_map(|n| map_size(&n.shape)).map(|[h, _]| canvas[0] / h.max(1)).max().unwrap_or(1);
-        let graph = shrink(graph, canvas, side).ok_or(CalibrationError::Window { side, step })?;
+        let graph = Some(side).filter(|side| *side > 0).and_then(|side| shrink(graph, canvas, side));
+        let graph = graph.ok_or(CalibrationError::Window { side, step })?;
         let count = (canvas[0] / side) * (canvas[1] / side);
         let mut windows = Vec::new();
         for (number, frame) in frames.kept().iter().enumerate() {
@@ -167,6 +168,7 @@ mod tests {
         }
         assert!(places.iter().any(|p| *p != places[0]), "{places:?}");
         assert!(Material::windows(&frames, 15, 3).is_err_and(|e| e.to_string().contains('2')));
+        assert!(Material::windows(&frames, 0, 3).is_err());
         assert_eq!(Material::windows(&frames, 32, 3).expect("whole").frames.len(), 1);
     }
 }

@@ -110,7 +110,7 @@ impl Reconstruction {
             }
             steps => steps,
         };
-        Self { steps, iterations: wanted, batch: effort.batch.unwrap_or(self.batch), ..self }
+        Self { steps, iterations: wanted, batch: effort.batch.unwrap_or(self.batch).max(1), ..self }
     }
 
     /// One after the other, over all units.
