@@ -8,6 +8,7 @@ mod import;
 mod int8;
 mod model;
 mod nms;
+mod onnx;
 mod pillars;
 mod presets;
 mod rotated_iou;

@@ -18,15 +18,20 @@ pub enum Isa {
     Amx,
     /// 64-bit Arm.
     Neon,
+    /// 64-bit Arm with integer dot products (most from 2018 on).
+    NeonDot,
+    /// 64-bit Arm with mixed-sign dot products (I8MM), and the above.
+    NeonI8mm,
 }
 
 impl Isa {
-    pub const ALL: [Isa; 6] = [Isa::Portable, Isa::Avx2, Isa::Avx512, Isa::Avx512Vnni, Isa::Amx, Isa::Neon];
+    pub const ALL: [Isa; 8] = [Isa::Portable, Isa::Avx2, Isa::Avx512, Isa::Avx512Vnni, Isa::Amx, Isa::Neon, Isa::NeonDot, Isa::NeonI8mm];
 
     /// The family whose float kernels belong to this one.
     pub fn float(self) -> Isa {
         match self {
             Isa::Avx512Vnni | Isa::Amx => Isa::Avx512,
+            Isa::NeonDot | Isa::NeonI8mm => Isa::Neon,
             other => other,
         }
     }
@@ -35,8 +40,6 @@ impl Isa {
     pub fn integer(self) -> Isa {
         match self {
             Isa::Avx512 => Isa::Avx2,
-            #[cfg(target_arch = "aarch64")]
-            Isa::Neon if !std::arch::is_aarch64_feature_detected!("dotprod") => Isa::Portable,
             other => other,
         }
     }
@@ -53,8 +56,14 @@ impl Isa {
             Isa::Avx512Vnni => {
                 is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bw") && is_x86_feature_detected!("avx512vnni")
             }
+            #[cfg(target_arch = "x86_64")]
+            Isa::Amx => Isa::Avx512Vnni.is_available() && super::int8::has_tile_unit(),
             #[cfg(target_arch = "aarch64")]
             Isa::Neon => true,
+            #[cfg(target_arch = "aarch64")]
+            Isa::NeonDot => std::arch::is_aarch64_feature_detected!("dotprod"),
+            #[cfg(target_arch = "aarch64")]
+            Isa::NeonI8mm => std::arch::is_aarch64_feature_detected!("dotprod") && std::arch::is_aarch64_feature_detected!("i8mm"),
             #[allow(unreachable_patterns)] // families of other architectures
             _ => false,
         }
@@ -77,7 +86,7 @@ impl Isa {
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum IsaError {
-    #[error("LIDAR_PTQ_ISA: `{0}` is no instruction set of ours; expected one of portable, avx2, avx512, avx512vnni, amx, neon")]
+    #[error("LIDAR_PTQ_ISA: `{0}` is no instruction set of ours; expected one of {names}", names = Isa::ALL.map(|isa| isa.to_string()).join(", "))]
     Unknown(String),
     #[error("LIDAR_PTQ_ISA: this processor or build has no {0}; unset the variable to use the best there is")]
     Unavailable(Isa),
@@ -100,6 +109,8 @@ impl fmt::Display for Isa {
             Isa::Avx512Vnni => "avx512vnni",
             Isa::Amx => "amx",
             Isa::Neon => "neon",
+            Isa::NeonDot => "neondot",
+            Isa::NeonI8mm => "neoni8mm",
         })
     }
 }

@@ -9,6 +9,7 @@ mod cost;
 mod dense;
 mod fold;
 mod model_file;
+pub mod onnx;
 mod op;
 mod params;
 mod scheme;

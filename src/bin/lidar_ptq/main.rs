@@ -4,6 +4,7 @@ mod bench;
 mod calibrate;
 mod detect;
 mod eval;
+mod export;
 mod import;
 mod info;
 mod interrupt;
@@ -35,6 +36,7 @@ enum Command {
     Detect(Box<detect::Args>),
     Eval(Box<eval::Args>),
     Bench(bench::Args),
+    Export(export::Args),
     Info(info::Args),
     Ladder(Box<ladder::Args>),
     Sim(sim::Args),
@@ -51,6 +53,7 @@ fn main() -> ExitCode {
         Command::Detect(args) => detect::run(&args),
         Command::Eval(args) => eval::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Export(args) => export::run(&args),
         Command::Info(args) => info::run(&args),
         Command::Ladder(args) => ladder::run(&args),
         Command::Sim(args) => sim::run(&args),

@@ -237,6 +237,7 @@ impl Band<'_> {
             }
         }
         if count > 0 {
+            let _session = self.kernels.session();
             self.compute(chunk, &inputs[..count], &outputs[..count]);
         }
     }

@@ -6,7 +6,7 @@ use super::tile::{self, Dot, Gather, RawTile, copy, tile};
 use crate::engine::Isa;
 use std::arch::x86_64::*;
 
-struct Vnni;
+pub(super) struct Vnni;
 
 impl Dot for Vnni {
     const LANES: usize = 16;

@@ -4,16 +4,22 @@
 //! registers, from the first multiplication to the bytes that are stored. Pixels are given by offsets, so that the same kernel
 //! serves dense images, strides, and the scattered pixels of a sparse one. See `docs/kernels.md`.
 
+#[cfg(any(target_arch = "x86_64", test))]
+mod amx;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512vnni;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod pack;
 mod portable;
 #[cfg(test)]
 mod tests;
 mod tile;
 
+#[cfg(target_arch = "x86_64")]
+pub use amx::is_available as has_tile_unit;
 pub use pack::{Block, Packed, window};
 pub use tile::{Gather, MAX_PIXELS, Output, Stretch, Tile};
 
@@ -37,6 +43,12 @@ pub struct Kernels {
     byte_shift: i32,
 }
 
+/// Tile registers that are ready for use, on processors that have them.
+#[cfg(target_arch = "x86_64")]
+pub type Session = Option<amx::Hardware>;
+#[cfg(not(target_arch = "x86_64"))]
+pub type Session = Option<std::convert::Infallible>;
+
 impl Kernels {
     /// The integer kernels that belong to an instruction set, if this processor has it.
     pub fn with_isa(isa: Isa) -> Option<Self> {
@@ -48,6 +60,14 @@ impl Kernels {
             Isa::Avx2 => avx2::KERNELS,
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512Vnni => avx512vnni::KERNELS,
+            #[cfg(target_arch = "x86_64")]
+            Isa::Amx => amx::kernels(),
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon => neon::NEON,
+            #[cfg(target_arch = "aarch64")]
+            Isa::NeonDot => neon::NEON_DOT,
+            #[cfg(target_arch = "aarch64")]
+            Isa::NeonI8mm => neon::NEON_I8MM,
             _ => portable::KERNELS,
         })
     }
@@ -69,6 +89,15 @@ impl Kernels {
     /// Most pixels of a tile.
     pub fn pixels(&self) -> usize {
         self.pixels
+    }
+
+    /// What a thread should hold while it runs many tiles. Tiles are right without it, only slower.
+    pub fn session(&self) -> Session {
+        // SAFETY: kernels for the unit are only made where it is available.
+        #[cfg(target_arch = "x86_64")]
+        return (self.isa == Isa::Amx).then(|| unsafe { amx::Hardware::take() });
+        #[cfg(not(target_arch = "x86_64"))]
+        return None;
     }
 
     pub fn byte_shift(&self) -> i32 {
@@ -99,11 +128,15 @@ impl Kernels {
         let last = |offsets: &[usize]| offsets.iter().copied().max().unwrap_or(0);
         assert!(last(tile.pixels) + reach <= tile.input.len(), "tile reaches outside its input");
 
-        // Missing pixels repeat the last one: computed twice, written twice, the same.
-        let mut pixels = [tile.pixels[count - 1]; MAX_PIXELS];
-        pixels[..count].copy_from_slice(tile.pixels);
-        let mut to = [tile.to[count - 1]; MAX_PIXELS];
-        to[..count].copy_from_slice(tile.to);
+        let (filled_pixels, filled_to);
+        let (pixels, to) = if count == self.pixels {
+            (tile.pixels, tile.to)
+        } else {
+            // Missing pixels repeat the last one: computed twice, written twice, the same.
+            let fill = |offsets: &[usize]| std::array::from_fn::<_, MAX_PIXELS, _>(|i| offsets[i.min(count - 1)]);
+            (filled_pixels, filled_to) = (fill(tile.pixels), fill(tile.to));
+            (&filled_pixels[..self.pixels], &filled_to[..self.pixels])
+        };
         let (mut bytes, mut floats, mut sums) = (None, None, None);
         let (len, reach) = match tile.output {
             Output::Bytes(out, clamp) => {
@@ -122,6 +155,7 @@ impl Kernels {
         assert!(last(tile.to) + reach <= len, "tile writes outside its output");
         let raw = RawTile {
             input: tile.input.as_ptr(),
+            count,
             pixels,
             stretches: tile.stretches,
             weights: block.weights.as_ptr(),

@@ -44,7 +44,7 @@ pub struct Block<'a> {
 
 impl Packed {
     /// `weight(output, tap, channel)` for bytes whose zero is `zero`; there are as many outputs as multipliers. Each tap's channels
-    /// are padded to fours.
+    /// are padded to fours. No weight is -128 ([`Weight::limit`](crate::graph::Weight::limit)): some kernels rely on it.
     pub fn new(
         kernels: &Kernels,
         taps: usize,

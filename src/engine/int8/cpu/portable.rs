@@ -7,7 +7,7 @@ use crate::engine::Isa;
 
 const LANES: usize = 16;
 
-struct Plain;
+pub(super) struct Plain;
 
 impl Dot for Plain {
     const LANES: usize = LANES;

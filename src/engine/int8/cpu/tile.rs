@@ -4,8 +4,8 @@ use super::super::arithmetic::Clamp;
 use super::Block;
 
 /// Most pixels of a tile on any instruction set.
-pub const MAX_PIXELS: usize = 6;
-/// Most sums of a tile on any instruction set.
+pub const MAX_PIXELS: usize = 32;
+/// Most sums of a tile that is held in vector registers.
 const MAX_SUMS: usize = 6 * 64;
 
 /// Consecutive input bytes of a window: their offset from the window's first byte, and how many groups of four they are.
@@ -58,7 +58,9 @@ pub struct Gather<'a> {
 /// A tile whose bounds were checked.
 pub(super) struct RawTile<'a> {
     pub input: *const u8,
-    pub pixels: [usize; MAX_PIXELS],
+    /// Pixels that exist. There are offsets for as many as the kernel has; those behind repeat the last one.
+    pub count: usize,
+    pub pixels: &'a [usize],
     pub stretches: &'a [Stretch],
     pub weights: *const i8,
     pub start: *const i32,
@@ -66,7 +68,7 @@ pub(super) struct RawTile<'a> {
     pub bias: *const f32,
     /// Channels that exist.
     pub used: usize,
-    pub to: [usize; MAX_PIXELS],
+    pub to: &'a [usize],
     /// One of the three.
     pub bytes: Option<(*mut u8, Clamp)>,
     pub floats: Option<(*mut f32, f32)>,
@@ -107,13 +109,14 @@ pub(super) trait Dot {
 #[inline(always)]
 pub(super) unsafe fn tile<D: Dot, const P: usize, const R: usize>(tile: &RawTile<'_>) {
     const { assert!(P <= MAX_PIXELS && P * R * D::LANES <= MAX_SUMS) };
-    // SAFETY: the caller vouches for every address below.
+    // SAFETY: the caller vouches for every address below, and for `P` pixels.
     unsafe {
+        let offsets = &*tile.pixels.as_ptr().cast::<[usize; P]>();
         let starts: [D::Sums; R] = std::array::from_fn(|r| D::load(tile.start.add(r * D::LANES)));
         let mut sums: [[D::Sums; R]; P] = [starts; P];
         let mut weights = tile.weights;
         for stretch in tile.stretches {
-            let pixels: [*const u8; P] = std::array::from_fn(|p| tile.input.add(tile.pixels[p] + stretch.offset));
+            let pixels: [*const u8; P] = std::array::from_fn(|p| tile.input.add(offsets[p] + stretch.offset));
             for quad in 0..stretch.quads {
                 let w: [D::Weights; R] = std::array::from_fn(|r| D::weights(weights.add(r * D::LANES * 4)));
                 for p in 0..P {
@@ -125,14 +128,6 @@ pub(super) unsafe fn tile<D: Dot, const P: usize, const R: usize>(tile: &RawTile
                 weights = weights.add(R * D::LANES * 4);
             }
         }
-        if let Some(out) = tile.sums {
-            for (sums, to) in sums.iter().zip(tile.to) {
-                for (r, &sums) in sums.iter().enumerate() {
-                    D::store(sums, out.add(to + r * D::LANES));
-                }
-            }
-            return;
-        }
         // Through memory, once: a loop that picks from `sums` would keep the compiler from holding them in registers above.
         let mut done = [0i32; MAX_SUMS];
         for (p, sums) in sums.iter().enumerate() {
@@ -140,19 +135,40 @@ pub(super) unsafe fn tile<D: Dot, const P: usize, const R: usize>(tile: &RawTile
                 D::store(sums, done.as_mut_ptr().add((p * R + r) * D::LANES));
             }
         }
-        for r in 0..R {
+        finish::<D>(tile, &done, P, R);
+    }
+}
+
+/// From sums, `[pixel][vector][lane]`, to what the tile yields.
+///
+/// # Safety
+/// As [`tile`]; `done` holds the sums of `pixels` times `vectors` vectors, and the tile has as many offsets.
+#[inline(always)]
+pub(super) unsafe fn finish<D: Dot>(tile: &RawTile<'_>, done: &[i32], pixels: usize, vectors: usize) {
+    // SAFETY: the caller vouches for every address below.
+    unsafe {
+        let to = |p: usize| *tile.to.get_unchecked(p);
+        if let Some(out) = tile.sums {
+            for p in 0..pixels {
+                for at in (0..vectors * D::LANES).step_by(D::LANES) {
+                    D::store(D::load(done.as_ptr().add(p * vectors * D::LANES + at)), out.add(to(p) + at));
+                }
+            }
+            return;
+        }
+        for r in 0..vectors {
             let at = r * D::LANES;
             let used = tile.used.saturating_sub(at).min(D::LANES);
             if used == 0 {
                 break;
             }
             let (multiplier, bias) = (tile.multiplier.add(at), tile.bias.add(at));
-            for p in 0..P {
-                let sums = D::load(done.as_ptr().add((p * R + r) * D::LANES));
+            for p in 0..pixels {
+                let sums = D::load(done.as_ptr().add((p * vectors + r) * D::LANES));
                 if let Some((out, clamp)) = tile.bytes {
-                    D::store_bytes(sums, multiplier, bias, clamp, out.add(tile.to[p] + at), used);
+                    D::store_bytes(sums, multiplier, bias, clamp, out.add(to(p) + at), used);
                 } else if let Some((out, low)) = tile.floats {
-                    D::store_floats(sums, multiplier, bias, low, out.add(tile.to[p] + at), used);
+                    D::store_floats(sums, multiplier, bias, low, out.add(to(p) + at), used);
                 }
             }
         }
