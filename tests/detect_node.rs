@@ -43,7 +43,7 @@ impl Bench {
     fn node(&self) -> DetectNode {
         let path = ParameterValue::String(self.path("model.safetensors").display().to_string());
         let parameters: Parameters = [("model_path".to_owned(), path)].into();
-        let params = DetectParams::from_parameters(&parameters).expect("valid");
+        let params = DetectParams::declare(&parameters).expect("valid");
         let remaps = [("~/input/pointcloud".to_owned(), TOPIC.to_owned())];
         let node = NodeName::new("", "lidar_ptq").expect("a name");
         DetectNode::new(node, &remaps, params, Isa::choose().expect("one")).expect("starts")

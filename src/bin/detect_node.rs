@@ -47,15 +47,12 @@ fn run() -> anyhow::Result<()> {
     }
     start_log(ros.log_level.as_deref())?;
     let name = ros.node_name("lidar_ptq")?;
-    let params = DetectParams::from_parameters(&ros.parameters(&name)?).context("parameters")?;
-    for unknown in &params.unknown {
-        tracing::warn!(parameter = unknown, "this node has no such parameter");
-    }
-    if let Some(threads) = params.threads {
+    let declared = DetectParams::declare(&ros.parameters(&name)?).context("parameters")?;
+    if let Some(threads) = DetectParams::new(&declared).threads {
         rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().context("threads")?;
     }
     let isa = Isa::choose()?;
-    let mut node = DetectNode::new(name.clone(), &ros.remaps, params, isa)?;
+    let mut node = DetectNode::new(name.clone(), &ros.remaps, declared, isa)?;
     if check_only {
         println!("{name}: parameters and model are in order");
         return Ok(());
@@ -94,6 +91,12 @@ fn start_log(level: Option<&str>) -> anyhow::Result<()> {
         other => anyhow::bail!("--log-level {other}: expected debug, info, warn, error or fatal"),
     };
     // No colours: launch and journals keep the text.
-    tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).with_target(false).with_ansi(false).init();
+    tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .with_ansi(false)
+        .log_internal_errors(false)
+        .init();
     Ok(())
 }

@@ -1,8 +1,8 @@
 //! The whole method, from points to boxes.
 
 use super::{
-    DecodeError, Detection, DetectorConfig, FloatNetwork, HeadMaps, Int8Network, Model, PillarError, PillarInput, PillarReport, Pillarizer,
-    decode,
+    DecodeConfig, DecodeError, Detection, DetectorConfig, FloatNetwork, HeadMaps, Int8Network, Model, PillarError, PillarInput,
+    PillarReport, Pillarizer, decode,
 };
 use crate::engine::Isa;
 use ndarray::ArrayView2;
@@ -81,6 +81,17 @@ impl Detector {
 
     pub fn config(&self) -> &DetectorConfig {
         &self.config
+    }
+
+    /// Other settings of the decoder, such as thresholds, hold from the next frame on.
+    ///
+    /// # Errors
+    /// Settings that contradict the rest of the configuration; nothing has changed then.
+    pub fn set_decode(&mut self, settings: DecodeConfig) -> Result<(), DetectError> {
+        let config = DetectorConfig { decode: settings, ..self.config.clone() };
+        decode::check(&config)?;
+        self.config = config;
+        Ok(())
     }
 
     /// Boxes in the frame of the points, which are `[points, channels]` with the channels of

@@ -23,7 +23,7 @@ mod truth;
 mod tuning;
 mod waiting;
 
-pub use detect_node::{DetectNode, DetectParams, ParamsError, StartError};
+pub use detect_node::{DetectNode, DetectParams, StartError};
 pub use evaluator::{EvalOutcome, Evaluator, LabelledCloud, LabelledEvent, Labels};
 pub use input::{Event, InputError, InputOptions, Inputs, OpenFrame, UnusableFrame};
 pub use judge::JudgeSink;

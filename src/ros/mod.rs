@@ -5,10 +5,12 @@ pub mod bag;
 pub mod cdr;
 #[cfg(feature = "dds")]
 pub mod dds;
+pub mod declarations;
 pub mod inbox;
 pub mod interface;
 pub mod msg;
 pub mod names;
+pub mod parameter_server;
 pub mod parameters;
 pub mod point_cloud;
 pub mod transport;

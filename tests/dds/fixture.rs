@@ -152,11 +152,26 @@ impl Node {
             path
         };
         let files: Vec<PathBuf> = clouds.iter().enumerate().map(file).collect();
+        let (input, detections) = (self.topic("input/pointcloud"), self.topic("output/detections"));
+        let (diagnostics, service) = (format!("{}/diagnostics", self.prefix), self.topic("load_model"));
+        let names = ["--input", &input, "--detections", &detections, "--diagnostics", &diagnostics, "--service", &service];
+        let files = files.iter().map(|f| f.to_str().expect("text"));
+        let arguments: Vec<&str> = names.into_iter().chain(more.iter().copied()).chain(files).collect();
+        let mut answers = Answers { sent: clouds.len() as u64, ..Answers::default() };
+        self.python(python, "peer.py", &arguments).iter().for_each(|line| answers.read(line));
+        answers
+    }
+
+    /// What `tests/dds/parameters.py` hears of the node's parameters.
+    pub fn set_parameters(&self, python: &Path) -> Vec<Value> {
+        self.python(python, "parameters.py", &["--node", &format!("{}/lidar_ptq", self.prefix)])
+    }
+
+    /// Runs a script on Cyclone DDS; the objects that it prints.
+    fn python(&self, python: &Path, script: &str, arguments: &[&str]) -> Vec<Value> {
         let mut command = Command::new(python);
-        command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/dds/peer.py")).args(["--domain", &self.domain.to_string()]);
-        command.args(["--input", &self.topic("input/pointcloud"), "--detections", &self.topic("output/detections")]);
-        command.args(["--diagnostics", &format!("{}/diagnostics", self.prefix)]);
-        command.args(["--service", &self.topic("load_model")]).args(more).args(files);
+        command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/dds").join(script));
+        command.args(["--domain", &self.domain.to_string()]).args(arguments).env("PYTHONDONTWRITEBYTECODE", "1");
         command.env(
             "CYCLONEDDS_URI",
             "<CycloneDDS><Domain><General><Interfaces><NetworkInterface address=\"127.0.0.1\" multicast=\"false\"/></Interfaces></General>\
@@ -164,11 +179,8 @@ impl Node {
         );
         let output = command.output().expect("python runs");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        let mut answers = Answers { sent: clouds.len() as u64, ..Answers::default() };
-        for line in String::from_utf8(output.stdout).expect("text").lines() {
-            answers.read(&serde_json::from_str(line).expect("JSON"));
-        }
-        answers
+        let lines = String::from_utf8(output.stdout).expect("text");
+        lines.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
     }
 
     /// The node ends by itself, in order.

@@ -219,26 +219,40 @@ def read_cloud(path):
     return cloud
 
 
-def load_models(participant, service, paths):
-    reliable = qos(True)
-    requests = DataWriter(participant, Topic(participant, f"rq{service}Request", LoadModelRequest, qos=reliable), qos=reliable)
-    responses = DataReader(participant, Topic(participant, f"rr{service}Reply", LoadModelResponse, qos=reliable), qos=reliable)
-    until = time.monotonic() + 20
-    while not requests.get_matched_subscriptions() or not responses.get_matched_publications():
-        if time.monotonic() > until:
-            sys.exit("the service did not appear within 20 s")
-        time.sleep(0.05)
-    client = 0x0123456789ABCDEF
-    for number, path in enumerate(paths, start=1):
-        requests.write(LoadModelRequest(client, number, path))
-        while True:
-            answers = [r for r in responses.take(N=10) if (r.client, r.number) == (client, number)]
-            if answers:
-                say(loaded=answers[0].success, message=answers[0].message)
-                break
+class Client:
+    """Calls a service as rmw_cyclonedds_cpp does: half of the caller's identifier and the number of the call stand first."""
+
+    IDENTIFIER = 0x0123456789ABCDEF
+    PATIENCE = 20.0
+
+    def __init__(self, participant, service, request, response):
+        reliable = qos(True)
+        self.service, self.request, self.number = service, request, 0
+        self.requests = DataWriter(participant, Topic(participant, f"rq{service}Request", request, qos=reliable), qos=reliable)
+        self.responses = DataReader(participant, Topic(participant, f"rr{service}Reply", response, qos=reliable), qos=reliable)
+        until = time.monotonic() + self.PATIENCE
+        while not self.requests.get_matched_subscriptions() or not self.responses.get_matched_publications():
             if time.monotonic() > until:
-                sys.exit("the service did not answer within 20 s")
+                sys.exit(f"{service} did not appear within {self.PATIENCE} s")
+            time.sleep(0.02)
+
+    def call(self, *fields):
+        self.number += 1
+        self.requests.write(self.request(self.IDENTIFIER, self.number, *fields))
+        until = time.monotonic() + self.PATIENCE
+        while time.monotonic() < until:
+            for response in self.responses.take(N=10):
+                if (response.client, response.number) == (self.IDENTIFIER, self.number):
+                    return response
             time.sleep(0.01)
+        sys.exit(f"{self.service} did not answer within {self.PATIENCE} s")
+
+
+def load_models(participant, service, paths):
+    client = Client(participant, service, LoadModelRequest, LoadModelResponse)
+    for path in paths:
+        answer = client.call(path)
+        say(loaded=answer.success, message=answer.message)
 
 
 def main():

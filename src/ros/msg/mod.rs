@@ -6,6 +6,7 @@ pub mod diagnostic_msgs;
 pub mod geometry_msgs;
 pub mod lidar_ptq_msgs;
 pub mod nav_msgs;
+pub mod rcl_interfaces;
 pub mod rosgraph_msgs;
 pub mod sensor_msgs;
 pub mod std_msgs;
