@@ -3,13 +3,14 @@
 #[cfg(feature = "dds")]
 #[path = "lidar_ptq/interrupt.rs"]
 mod interrupt;
+#[path = "nodes/log.rs"]
+mod log;
 
 use anyhow::Context;
 use lidar_ptq::engine::Isa;
 use lidar_ptq::node::{DetectNode, DetectParams};
 use lidar_ptq::ros::arguments::RosArguments;
 use std::process::ExitCode;
-use tracing::Level;
 
 const HELP: &str = "\
 detect_node: finds objects in point clouds, as a ROS 2 node on DDS; no ROS needs to be installed.
@@ -45,7 +46,7 @@ fn run() -> anyhow::Result<()> {
             other => anyhow::bail!("{other}: no option of this node; --help tells of them, and ROS' own stand behind --ros-args"),
         }
     }
-    start_log(ros.log_level.as_deref())?;
+    log::start_log(ros.log_level.as_deref())?;
     let name = ros.node_name("lidar_ptq")?;
     let declared = DetectParams::declare(&ros.parameters(&name)?).context("parameters")?;
     if let Some(threads) = DetectParams::new(&declared).threads {
@@ -78,25 +79,4 @@ fn serve(node: &mut DetectNode) -> anyhow::Result<()> {
 #[cfg(not(feature = "dds"))]
 fn serve(_node: &mut DetectNode) -> anyhow::Result<()> {
     anyhow::bail!("this program was built without its feature `dds`, so it has no way to the network")
-}
-
-/// In ROS' words; `LOGGER:=LEVEL` counts as `LEVEL`.
-fn start_log(level: Option<&str>) -> anyhow::Result<()> {
-    let level = level.map(|l| l.rsplit_once(":=").map_or(l, |(_, level)| level));
-    let level = match level.unwrap_or("info").to_ascii_lowercase().as_str() {
-        "debug" => Level::DEBUG,
-        "info" => Level::INFO,
-        "warn" => Level::WARN,
-        "error" | "fatal" => Level::ERROR,
-        other => anyhow::bail!("--log-level {other}: expected debug, info, warn, error or fatal"),
-    };
-    // No colours: launch and journals keep the text.
-    tracing_subscriber::fmt()
-        .with_max_level(level)
-        .with_writer(std::io::stderr)
-        .with_target(false)
-        .with_ansi(false)
-        .log_internal_errors(false)
-        .init();
-    Ok(())
 }

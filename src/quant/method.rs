@@ -80,6 +80,17 @@ pub const METHODS: [Method; 14] = [
     },
 ];
 
+/// Their names.
+pub const METHOD_NAMES: [&str; METHODS.len()] = {
+    let mut names = [""; METHODS.len()];
+    let mut at = 0;
+    while at < METHODS.len() {
+        names[at] = METHODS[at].name;
+        at += 1;
+    }
+    names
+};
+
 impl Method {
     pub fn find(name: &str) -> Option<Self> {
         METHODS.into_iter().find(|m| m.name == name)

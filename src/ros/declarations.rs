@@ -20,6 +20,35 @@ pub enum Change {
     AtStart(&'static str),
 }
 
+impl Declaration {
+    pub const fn flag(name: &'static str, default: bool, description: &'static str, change: Change) -> Self {
+        Self { name, kind: Kind::Flag { default }, description, change }
+    }
+
+    /// Bounds are least and most.
+    pub const fn integer(name: &'static str, default: i64, bounds: [i64; 2], description: &'static str, change: Change) -> Self {
+        Self { name, kind: Kind::Integer { default, least: bounds[0], most: bounds[1] }, description, change }
+    }
+
+    pub const fn number(name: &'static str, default: Option<f64>, bounds: [f64; 2], description: &'static str, change: Change) -> Self {
+        Self { name, kind: Kind::Number { default, least: bounds[0], most: bounds[1] }, description, change }
+    }
+
+    pub const fn text(name: &'static str, description: &'static str, change: Change) -> Self {
+        Self { name, kind: Kind::Text, description, change }
+    }
+
+    pub const fn choice(
+        name: &'static str,
+        default: &'static str,
+        of: &'static [&'static str],
+        description: &'static str,
+        change: Change,
+    ) -> Self {
+        Self { name, kind: Kind::Choice { default, of }, description, change }
+    }
+}
+
 /// Type, bounds (inclusive) and default.
 #[derive(Clone, Copy, Debug)]
 pub enum Kind {
@@ -59,7 +88,7 @@ pub struct ParametersError(pub Vec<String>);
 /// A node's parameters with their values, which are valid.
 #[derive(Clone, Debug)]
 pub struct DeclaredParameters {
-    declarations: &'static [Declaration],
+    groups: &'static [&'static [Declaration]],
     values: Parameters,
 }
 
@@ -68,9 +97,9 @@ impl DeclaredParameters {
     ///
     /// # Errors
     /// Values of another type or out of bounds.
-    pub fn new(declarations: &'static [Declaration], given: &Parameters) -> Result<(Self, Vec<String>), ParametersError> {
+    pub fn new(groups: &'static [&'static [Declaration]], given: &Parameters) -> Result<(Self, Vec<String>), ParametersError> {
         let (mut values, mut problems) = (Parameters::new(), Vec::new());
-        for declaration in declarations {
+        for declaration in groups.iter().copied().flatten() {
             let value = given.get(declaration.name).cloned().or_else(|| declaration.kind.default());
             match value.map(|v| declaration.accept(v)) {
                 Some(Ok(value)) => _ = values.insert(declaration.name.to_owned(), value),
@@ -78,16 +107,20 @@ impl DeclaredParameters {
                 None => {}
             }
         }
-        let unknown = given.keys().filter(|name| !declarations.iter().any(|d| d.name == **name)).cloned().collect();
-        if problems.is_empty() { Ok((Self { declarations, values }, unknown)) } else { Err(ParametersError(problems)) }
+        if !problems.is_empty() {
+            return Err(ParametersError(problems));
+        }
+        let declared = Self { groups, values };
+        let unknown = given.keys().filter(|name| declared.declaration(name).is_none()).cloned().collect();
+        Ok((declared, unknown))
     }
 
-    pub fn declarations(&self) -> &'static [Declaration] {
-        self.declarations
+    pub fn declarations(&self) -> impl Iterator<Item = &'static Declaration> {
+        self.groups.iter().copied().flatten()
     }
 
     pub fn declaration(&self, name: &str) -> Option<&'static Declaration> {
-        self.declarations.iter().find(|d| d.name == name)
+        self.declarations().find(|d| d.name == name)
     }
 
     /// `None`: not set, or not declared.
@@ -114,7 +147,7 @@ impl DeclaredParameters {
             }
             values.insert(name.clone(), value);
         }
-        Ok(Self { declarations: self.declarations, values })
+        Ok(Self { groups: self.groups, values })
     }
 
     /// Sets what the node itself has changed.
@@ -232,36 +265,17 @@ impl Kind {
 pub(super) mod tests {
     use super::*;
 
-    pub const DECLARATIONS: [Declaration; 4] = [
-        Declaration {
-            name: "threshold",
-            kind: Kind::Number { default: Some(0.5), least: 0.0, most: 1.0 },
-            description: "Live.",
-            change: Change::Live,
-        },
-        Declaration {
-            name: "group.path",
-            kind: Kind::Text,
-            description: "Set at the start.",
-            change: Change::AtStart("start the node anew"),
-        },
-        Declaration {
-            name: "group.deep.count",
-            kind: Kind::Integer { default: 3, least: 0, most: 10 },
-            description: "Live.",
-            change: Change::Live,
-        },
-        Declaration {
-            name: "group.scale",
-            kind: Kind::Number { default: None, least: f64::MIN, most: f64::MAX },
-            description: "Without a default.",
-            change: Change::Live,
-        },
+    const RESTART: Change = Change::AtStart("start the node anew");
+    static DECLARATIONS: [Declaration; 4] = [
+        Declaration::number("threshold", Some(0.5), [0.0, 1.0], "Of scores.", Change::Live),
+        Declaration::text("group.path", "Of a file.", RESTART),
+        Declaration::integer("group.deep.count", 3, [0, 10], "Of things.", Change::Live),
+        Declaration::number("group.scale", None, [f64::MIN, f64::MAX], "Has no default.", Change::Live),
     ];
 
     pub fn declared() -> DeclaredParameters {
-        static ALL: [Declaration; 4] = DECLARATIONS;
-        DeclaredParameters::new(&ALL, &Parameters::new()).unwrap().0
+        static GROUPS: [&[Declaration]; 1] = [&DECLARATIONS];
+        DeclaredParameters::new(&GROUPS, &Parameters::new()).unwrap().0
     }
 
     fn change(name: &str, value: ParameterValue) -> (String, Option<ParameterValue>) {

@@ -1,5 +1,6 @@
 //! ROS 2 at the edge: messages as plain structs, CDR, and the transports that carry them.
 
+pub mod action;
 pub mod arguments;
 pub mod bag;
 pub mod cdr;

@@ -172,7 +172,7 @@ fn list(parameters: &DeclaredParameters, asked: &wire::ListRequest) -> wire::Lis
         let below = |group: &String| name == group || name.strip_prefix(&format!("{group}.")).is_some_and(is_near);
         if asked.prefixes.is_empty() { is_near(name) } else { asked.prefixes.iter().any(below) }
     };
-    let names = parameters.declarations().iter().map(|d| d.name).filter(|name| is_wanted(name));
+    let names = parameters.declarations().map(|d| d.name).filter(|name| is_wanted(name));
     let names: BTreeSet<String> = names.map(str::to_owned).collect();
     let prefixes: BTreeSet<String> = names.iter().filter_map(|name| Some(name.rsplit_once('.')?.0.to_owned())).collect();
     wire::ListResult { names: names.into_iter().collect(), prefixes: prefixes.into_iter().collect() }

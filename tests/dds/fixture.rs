@@ -101,15 +101,40 @@ impl Node {
     pub fn start(bench: &Bench, more: &str) -> Option<Self> {
         let domain = next_domain();
         let prefix = format!("/test_{}_{domain}", std::process::id());
-        let mut command = Command::new(env!("CARGO_BIN_EXE_detect_node"));
-        command.args(["--ros-args", "-r", &format!("__ns:={prefix}"), "-p", "diagnostics.period:=0.1"]);
-        command.args(["-r", &format!("/diagnostics:={prefix}/diagnostics")]);
-        command.args(["-p", &format!("model_path:={}", bench.path("model.safetensors").display())]);
-        command.args(more.split_whitespace());
-        command.env("ROS_DOMAIN_ID", domain.to_string()).env("ROS_LOCALHOST_ONLY", "1").env_remove("ROS_DISTRO");
-        command.stdin(Stdio::null());
-        mind_signals(&mut command);
-        Some(Self { child: command.spawn().expect("the node runs"), domain, prefix })
+        let more = format!("-p diagnostics.period:=0.1 {more}");
+        Some(Self { child: spawn(Command::new(env!("CARGO_BIN_EXE_detect_node")), bench, domain, &prefix, &more), domain, prefix })
+    }
+
+    /// A calibration node that works for this detector.
+    pub fn calibrator(&self, bench: &Bench, more: &str) -> Self {
+        self.calibrator_as(Command::new(env!("CARGO_BIN_EXE_calibrate_node")), bench, more)
+    }
+
+    /// As [`Node::calibrator`]; no file that it or its calibration writes can be larger, as on a disk that is nearly full.
+    pub fn calibrator_on_full_disk(&self, bench: &Bench, blocks: u32, more: &str) -> Self {
+        let mut command = Command::new("sh");
+        let program = env!("CARGO_BIN_EXE_calibrate_node");
+        command.args(["-c", &format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" \"$@\""), program]);
+        self.calibrator_as(command, bench, more)
+    }
+
+    fn calibrator_as(&self, command: Command, bench: &Bench, more: &str) -> Self {
+        let quick =
+            "-p calibration.method:=max-min -p calibration.frames:=3 -p calibration.held_out:=2 -p calibration.least_agreement:=0.0";
+        let more = format!("{quick} -r ~/input/pointcloud:={} {more}", self.topic("input/pointcloud"));
+        Self { child: spawn(command, bench, self.domain, &self.prefix, &more), domain: self.domain, prefix: self.prefix.clone() }
+    }
+
+    /// The exit status of a node that ends by itself.
+    pub fn wait(mut self) -> std::process::ExitStatus {
+        let since = Instant::now();
+        while since.elapsed() < TOO_LONG {
+            if let Some(status) = self.child.try_wait().expect("asked") {
+                return status;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        panic!("the node did not end");
     }
 
     fn topic(&self, name: &str) -> String {
@@ -126,6 +151,7 @@ impl Node {
             ],
             publishers: vec![Publisher::new::<PointCloud2>(self.topic("input/pointcloud"))],
             services: vec![],
+            clients: vec![],
         };
         let options = DdsOptions { domain: self.domain, localhost_only: true, ..DdsOptions::default() };
         let transport = match DdsTransport::open(options, &interface) {
@@ -162,6 +188,14 @@ impl Node {
         answers
     }
 
+    /// What `tests/dds/calibrate.py` hears of the calibration node with these goals.
+    pub fn calibrate(&self, python: &Path, goals: &[Value]) -> Vec<Value> {
+        let goals: Vec<String> = goals.iter().map(Value::to_string).collect();
+        let node = format!("{}/lidar_ptq_calibrate", self.prefix);
+        let arguments: Vec<&str> = ["--node", &node].into_iter().chain(goals.iter().map(String::as_str)).collect();
+        self.python(python, "calibrate.py", &arguments)
+    }
+
     /// What `tests/dds/parameters.py` hears of the node's parameters.
     pub fn set_parameters(&self, python: &Path) -> Vec<Value> {
         self.python(python, "parameters.py", &["--node", &format!("{}/lidar_ptq", self.prefix)])
@@ -196,6 +230,16 @@ impl Node {
         }
         panic!("SIG{signal} did not end the node");
     }
+}
+
+fn spawn(mut command: Command, bench: &Bench, domain: u16, prefix: &str, more: &str) -> Child {
+    command.args(["--ros-args", "-r", &format!("__ns:={prefix}"), "-r", &format!("/diagnostics:={prefix}/diagnostics")]);
+    command.args(["-p", &format!("model_path:={}", bench.path("model.safetensors").display())]);
+    command.args(more.split_whitespace());
+    command.env("ROS_DOMAIN_ID", domain.to_string()).env("ROS_LOCALHOST_ONLY", "1").env_remove("ROS_DISTRO");
+    command.stdin(Stdio::null());
+    mind_signals(&mut command);
+    command.spawn().expect("the node runs")
 }
 
 impl Drop for Node {

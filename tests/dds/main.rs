@@ -7,6 +7,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod calibrate;
 mod fixture;
 
 use fixture::{Answers, Bench, Node};

@@ -236,14 +236,25 @@ class Client:
                 sys.exit(f"{service} did not appear within {self.PATIENCE} s")
             time.sleep(0.02)
 
-    def call(self, *fields):
+    def ask(self, *fields):
+        """The number of the call."""
         self.number += 1
         self.requests.write(self.request(self.IDENTIFIER, self.number, *fields))
+        return self.number
+
+    def answer(self, number):
+        """None if it has not come."""
+        for response in self.responses.take(N=10):
+            if (response.client, response.number) == (self.IDENTIFIER, number):
+                return response
+        return None
+
+    def call(self, *fields):
+        number = self.ask(*fields)
         until = time.monotonic() + self.PATIENCE
         while time.monotonic() < until:
-            for response in self.responses.take(N=10):
-                if (response.client, response.number) == (self.IDENTIFIER, self.number):
-                    return response
+            if (response := self.answer(number)) is not None:
+                return response
             time.sleep(0.01)
         sys.exit(f"{self.service} did not answer within {self.PATIENCE} s")
 

@@ -1,7 +1,7 @@
 //! `lidar_ptq calibrate`: a float model becomes a quantized one, from recorded clouds without labels.
 
 use crate::interrupt::stop_flag;
-use crate::options::{CloudArgs, use_threads};
+use crate::options::{CloudArgs, refuse_to_replace, use_threads};
 use anyhow::{Context, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 use lidar_ptq::detect::Model;
@@ -12,6 +12,8 @@ use lidar_ptq::graph::{Precision, Quantization};
 use lidar_ptq::node::calibrate::{Wanted, gather, judge};
 use lidar_ptq::node::{Inputs, wanted_fields};
 use lidar_ptq::quant::{Bits, CenterTask, Effort, LayerRounding, METHODS, Method, Policy, quantize};
+use serde_json::{Value, json};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
@@ -69,6 +71,9 @@ pub struct Args {
     /// Of what is drawn at random.
     #[arg(long, default_value_t = 1, value_name = "N")]
     seed: u64,
+    /// Progress and the report on standard output for a program: a JSON object a line.
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     clouds: CloudArgs,
     /// Worker threads; by default one a core.
@@ -87,6 +92,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     use_threads(args.threads)?;
     let isa = Isa::choose()?;
     let output = args.output.clone().unwrap_or_else(|| args.model.with_extension("int8.safetensors"));
+    refuse_to_replace(&output, std::iter::once(&args.model))?;
     if output.exists() && !args.force {
         bail!("{}: exists already; --force replaces it", output.display());
     }
@@ -111,14 +117,15 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let inputs = Inputs::open(&paths, wanted_fields(&config), args.clouds.options(&config.points.time))?;
     let wanted = Wanted { frames: args.frames.max(1), held_out: args.held_out };
     let interrupted = stop_flag()?;
-    let bar = ProgressBar::new(inputs.expected_frames().min((wanted.frames + wanted.held_out) as u64));
-    bar.set_style(ProgressStyle::with_template("{bar:30} {pos}/{len} frames observed  {eta} left")?);
+    let progress = Progress::new(args.json)?;
+    let (mut observed, expected) = (0, inputs.expected_frames().min((wanted.frames + wanted.held_out) as u64) as usize);
     let mut on_frame = || {
-        bar.inc(1);
+        observed += 1;
+        progress.tell("frames observed", observed, expected);
         !interrupted.load(Ordering::SeqCst)
     };
     let gathered = gather(&model, config, args.clouds.motion(), inputs, wanted, &mut on_frame)?;
-    bar.finish_and_clear();
+    progress.clear();
     if interrupted.load(Ordering::SeqCst) {
         bail!("interrupted; nothing was written");
     }
@@ -127,48 +134,93 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         bail!("no frame could be used{}{reasons}", if reasons.is_empty() { "" } else { ":\n  " });
     }
 
-    let bar = ProgressBar::new(1);
-    bar.set_style(ProgressStyle::with_template("{bar:30} {msg} {pos}/{len}  {eta} left")?);
-    let mut progress = |what: &str, done: usize, of: usize| {
-        if done == 1 {
-            bar.reset();
-            bar.set_length(of as u64);
-            bar.set_message(what.to_owned());
-        }
-        bar.set_position(done as u64);
+    let mut on_step = |what: &str, done: usize, of: usize| {
+        progress.tell(what, done, of);
         !interrupted.load(Ordering::SeqCst)
     };
     let task = CenterTask::new(&model.config().network.head);
     let effort = Effort { seed: args.seed, ..Effort::default() };
     let names = paths.iter().map(|p| file_name(p)).collect();
-    let quantized = quantize(&gathered.frames, &method, &policy, (&task, effort), names, &mut progress)?;
-    bar.finish_and_clear();
+    let quantized = quantize(&gathered.frames, &method, &policy, (&task, effort), names, &mut on_step)?;
+    progress.clear();
     let quantized_model = model.quantize(quantized.quantization.clone(), quantized.params)?;
-    eprint!("{}", describe(&quantized.quantization));
+    let mut report = describe(&quantized.quantization);
     if !quantized.rounding.is_empty() {
-        eprint!("{}", rounding_table(&quantized.rounding));
+        report += &rounding_table(&quantized.rounding).to_string();
     }
     for (reason, count) in &gathered.skipped {
-        eprintln!("skipped {count}: {reason}");
+        report += &format!("skipped {count}: {reason}\n");
     }
-    if gathered.held_out.is_empty() {
-        eprintln!("no frames were left to judge with; `lidar_ptq eval --against` compares the models on another recording");
-    } else {
-        let agreement = judge(&quantized_model, &gathered.held_out, isa)?;
-        eprintln!("against the float model on {} frames that calibration has not seen:\n{}", agreement.frames(), agreement.table());
-        if let Some(worst) = worst_share(&agreement).filter(|worst| *worst < args.least_agreement) {
-            let complaint = format!("only {worst:.3} of the boxes agree, less than --least-agreement {}", args.least_agreement);
-            if !args.accept_disagreement {
-                bail!(
-                    "{complaint}; nothing was written. --accept-disagreement writes the model even so; more --frames, more --bits or --float layers may mend it"
-                );
-            }
-            eprintln!("{complaint}");
+    let agreement = (!gathered.held_out.is_empty()).then(|| judge(&quantized_model, &gathered.held_out, isa)).transpose()?;
+    report += &match &agreement {
+        Some(agreement) => {
+            format!("against the float model on {} frames that calibration has not seen:\n{}\n", agreement.frames(), agreement.table())
         }
+        None => "no frames were left to judge with; `lidar_ptq eval --against` compares the models on another recording\n".to_owned(),
+    };
+    crate::say(&report);
+    let worst = agreement.as_ref().and_then(worst_share);
+    if let Some(worst) = worst.filter(|worst| *worst < args.least_agreement) {
+        let complaint = format!("only {worst:.3} of the boxes agree, less than --least-agreement {}", args.least_agreement);
+        if !args.accept_disagreement {
+            bail!(
+                "{complaint}; nothing was written. --accept-disagreement writes the model even so; more --frames, more --bits or --float layers may mend it"
+            );
+        }
+        crate::say(&format!("{complaint}\n"));
     }
     quantized_model.save(&output, Precision::F32).with_context(|| output.display().to_string())?;
-    eprintln!("wrote {}", output.display());
+    crate::say(&format!("wrote {}\n", output.display()));
+    progress.report(&json!({"model": output, "agreement": worst, "text": report}));
     Ok(())
+}
+
+/// A bar for people, or lines for a program.
+enum Progress {
+    Bar(ProgressBar),
+    Lines,
+}
+
+impl Progress {
+    fn new(json: bool) -> anyhow::Result<Self> {
+        if json {
+            return Ok(Self::Lines);
+        }
+        let bar = ProgressBar::new(1);
+        bar.set_style(ProgressStyle::with_template("{bar:30} {msg} {pos}/{len}  {eta} left")?);
+        Ok(Self::Bar(bar))
+    }
+
+    fn tell(&self, stage: &str, done: usize, of: usize) {
+        match self {
+            Self::Bar(bar) => {
+                if done == 1 {
+                    bar.reset();
+                    bar.set_length(of as u64);
+                    bar.set_message(stage.to_owned());
+                }
+                bar.set_position(done as u64);
+            }
+            Self::Lines => print_line(&json!({"stage": stage, "done": done, "of": of})),
+        }
+    }
+
+    fn clear(&self) {
+        if let Self::Bar(bar) = self {
+            bar.finish_and_clear();
+        }
+    }
+
+    fn report(&self, report: &Value) {
+        if matches!(self, Self::Lines) {
+            print_line(&json!({"report": report}));
+        }
+    }
+}
+
+/// Who has stopped listening misses nothing that matters.
+fn print_line(line: &Value) {
+    let _ = writeln!(std::io::stdout(), "{line}");
 }
 
 /// The lower of recall and precision at the highest threshold, if there are boxes.

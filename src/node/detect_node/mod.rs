@@ -195,6 +195,7 @@ impl DetectNode {
                 .into_iter()
                 .chain(self.server.services())
                 .collect(),
+            clients: Vec::new(),
         }
     }
 
@@ -210,7 +211,7 @@ impl DetectNode {
                 match received {
                     Received::Message(message) => self.take(message),
                     Received::Request(request) => self.serve(request, transport),
-                    Received::Nothing => break,
+                    Received::Nothing | Received::Response(_) => break,
                     Received::End => {
                         self.work(None, transport);
                         self.report(transport);

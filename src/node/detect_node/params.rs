@@ -2,6 +2,7 @@
 
 use super::declarations::DECLARATIONS;
 use crate::node::Tuning;
+use crate::node::input_params::input_tuning;
 use crate::node::messages::MarkerStyle;
 use crate::ros::declarations::{DeclaredParameters, ParametersError};
 use crate::ros::interface::Reliability;
@@ -71,14 +72,9 @@ impl DetectParams {
         let at_least_zero = |value: f64| Some(value as f32).filter(|v| *v >= 0.0);
         let tuning = Tuning {
             sweeps: usize::try_from(declared.integer("densification_params.num_past_frames")).ok().map(|n| n + 1),
-            intensity_field: text("input.intensity_field"),
-            intensity_scale: declared.number_if_set("input.intensity_scale").map(|v| v as f32),
-            intensity_constant: declared.number_if_set("input.intensity_constant").map(|v| v as f32),
-            time_field: text("input.time_field"),
-            time_unit: declared.choice("input.time_unit"),
-            time_reference: declared.choice("input.time_reference"),
             score_threshold: at_least_zero(declared.number("score_threshold")),
             class_thresholds: declared.texts("class_thresholds").filter_map(class_threshold).collect(),
+            ..input_tuning(declared)
         };
         let lifetime_s = declared.number("markers.lifetime");
         let markers = MarkerStyle {
@@ -149,7 +145,7 @@ mod tests {
             DetectParams::new(&DetectParams::declare(&parameters).unwrap())
         };
         for name in file.keys() {
-            assert!(DECLARATIONS.iter().any(|d| d.name == name), "{name}");
+            assert!(DECLARATIONS.iter().copied().flatten().any(|d| d.name == name), "{name}");
         }
         assert_eq!(set(file), set(Parameters::new()));
     }

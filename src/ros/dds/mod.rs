@@ -74,6 +74,8 @@ pub struct DdsTransport {
     publishers: HashMap<String, RawWriter>,
     /// By service.
     answers: HashMap<String, RawWriter>,
+    /// By the service of another node.
+    calls: HashMap<String, RawWriter>,
     stop: Arc<AtomicBool>,
     receiver: Option<JoinHandle<()>>,
 }
@@ -97,23 +99,28 @@ impl DdsTransport {
         };
         let mut publishers: HashMap<String, RawWriter> = HashMap::new();
         for p in &interface.publishers {
-            publishers.insert(p.topic.clone(), writer(names::topic(&p.topic), names::type_name(p.type_name, ""), qos::writer())?);
+            publishers.insert(p.topic.clone(), writer(names::topic(&p.topic), names::type_name(p.type_name, ""), qos::writer(p.latched))?);
         }
         let mut answers: HashMap<String, RawWriter> = HashMap::new();
         for s in &interface.services {
             answers
                 .insert(s.name.clone(), writer(names::reply_topic(&s.name), names::type_name(s.type_name, "_Response"), qos::service())?);
         }
+        let mut calls: HashMap<String, RawWriter> = HashMap::new();
+        for s in &interface.clients {
+            calls.insert(s.name.clone(), writer(names::request_topic(&s.name), names::type_name(s.type_name, "_Request"), qos::service())?);
+        }
         let inbox = Arc::new(Inbox::new(interface.subscriptions.iter().map(|s| (s.topic.clone(), s.keep))));
         let graph = Graph::new(&participant, &publisher, interface.node.clone(), options.gid_bytes)
             .map_err(|e| failed("announcing the node", e))?;
-        let writers = publishers.values().chain(answers.values()).map(RTPSEntity::guid).collect();
-        let receiver = Receiver::new(participant, interface, inbox.clone(), graph, writers)?;
+        let writers = publishers.values().chain(answers.values()).chain(calls.values()).map(RTPSEntity::guid).collect();
+        let callers = calls.iter().map(|(service, writer)| (service.clone(), writer.guid())).collect();
+        let receiver = Receiver::new(participant, interface, inbox.clone(), graph, writers, &callers)?;
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
         let thread = std::thread::Builder::new().name("dds receiver".into()).spawn(move || receiver.run(&stopped));
         let receiver = Some(thread.map_err(|e| failed("starting a thread", e.to_string()))?);
-        Ok(Self { inbox, publishers, answers, stop, receiver })
+        Ok(Self { inbox, publishers, answers, calls, stop, receiver })
     }
 }
 
@@ -134,6 +141,14 @@ impl Transport for DdsTransport {
         let (payload, question) = service::answer(to, data);
         let options = WriteOptionsBuilder::new().source_timestamp(Timestamp::now()).related_sample_identity(question).build();
         writer.write_with_options(payload, options).map(|_| ()).map_err(|e| write_error(service, e))
+    }
+
+    /// In the way of Fast DDS, which a server of this crate understands; nodes on `rmw_cyclonedds_cpp` do not.
+    fn call(&mut self, service: &str, data: &[u8]) -> Result<i64, TransportError> {
+        let Some(writer) = self.calls.get(service) else { return Err(TransportError::NotDeclared { topic: service.to_owned() }) };
+        let options = WriteOptionsBuilder::new().source_timestamp(Timestamp::now()).build();
+        let sent = writer.write_with_options(Payload::of_message(data), options).map_err(|e| write_error(service, e))?;
+        Ok(sent.sequence_number.into())
     }
 
     fn now(&self) -> Stamp {

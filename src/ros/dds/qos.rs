@@ -20,8 +20,9 @@ pub(super) fn service() -> QosPolicies {
     profile(true, false, 64, 64)
 }
 
-pub(super) fn writer() -> QosPolicies {
-    profile(true, false, 10, WRITER_MAX_SAMPLES)
+/// To those who come later, a latched topic gives its last message only.
+pub(super) fn writer(latched: bool) -> QosPolicies {
+    profile(true, latched, if latched { 1 } else { 10 }, WRITER_MAX_SAMPLES)
 }
 
 /// Of the topic by which nodes make themselves known.
