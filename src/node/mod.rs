@@ -6,6 +6,7 @@
 
 pub mod calibrate;
 mod calibrate_node;
+mod describe;
 mod detect_node;
 mod evaluator;
 mod input;
@@ -27,6 +28,7 @@ mod tuning;
 mod waiting;
 
 pub use calibrate_node::{CalibrateNode, CalibrateParams, Open};
+pub use describe::describe;
 pub use detect_node::{DetectNode, DetectParams, StartError};
 pub use evaluator::{EvalOutcome, Evaluator, LabelledCloud, LabelledEvent, Labels};
 pub use input::{Event, InputError, InputOptions, Inputs, OpenFrame, UnusableFrame};

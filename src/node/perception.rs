@@ -57,6 +57,11 @@ impl Perception {
         self.detector = detector;
     }
 
+    /// Whether the network counts, from the next cloud on, how many activations stand at the end of their range.
+    pub fn count_clipped(&mut self, count: bool) {
+        self.detector.count_clipped(count);
+    }
+
     /// Other settings of the decoder; sweeps and motion stay.
     ///
     /// # Errors

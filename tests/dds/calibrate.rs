@@ -110,3 +110,37 @@ fn a_full_disk_leaves_nothing_half_and_the_node_alive() {
     calibrator.stop("TERM");
     node.stop("INT");
 }
+
+/// Processes of `lidar_ptq calibrate` that work in a folder.
+#[cfg(target_os = "linux")]
+fn calibrations(folder: &Path) -> usize {
+    let folder = folder.display().to_string();
+    let processes = std::fs::read_dir("/proc").expect("Linux").filter_map(|p| std::fs::read(p.ok()?.path().join("cmdline")).ok());
+    processes
+        .map(|c| String::from_utf8_lossy(&c).into_owned())
+        .filter(|c| c.contains("lidar_ptq\0calibrate\0") && c.contains(&folder))
+        .count()
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_node_that_is_killed_leaves_no_calibration_behind() {
+    let bench = Bench::new();
+    let bag = write_bag(&bench);
+    let Some(node) = Node::start(&bench, "") else { return };
+    let mut calibrator = node.calibrator(&bench, &format!("-p bag:={bag} -p calibration.method:=lidar-ptq"));
+    let wait_for = |count| {
+        let since = std::time::Instant::now();
+        while calibrations(&bench.path("")) != count {
+            assert!(since.elapsed().as_secs() < 30, "{count}");
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+    };
+    wait_for(1);
+    calibrator.kill();
+    wait_for(0);
+    // The kill may have come too late to prevent it.
+    let output = bench.path("model.int8.safetensors");
+    assert!(!output.exists() || is_quantized(&output));
+    node.stop("INT");
+}

@@ -15,6 +15,7 @@ use lidar_ptq::sensor::Stamp;
 use ndarray::{Array2, Axis, concatenate};
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -125,6 +126,39 @@ impl Node {
         Self { child: spawn(command, bench, self.domain, &self.prefix, &more), domain: self.domain, prefix: self.prefix.clone() }
     }
 
+    /// As [`Node::start`]; what the node logs cannot be written.
+    pub fn start_without_log(bench: &Bench) -> Self {
+        let domain = next_domain();
+        let prefix = format!("/test_{}_{domain}", std::process::id());
+        let mut command = Command::new(env!("CARGO_BIN_EXE_detect_node"));
+        command.stderr(std::fs::File::create("/dev/full").expect("a device that is always full"));
+        Self { child: spawn(command, bench, domain, &prefix, "-p diagnostics.period:=0.1"), domain, prefix }
+    }
+
+    /// Killed, and started anew under the same name.
+    pub fn kill_and_start(&mut self, bench: &Bench) {
+        self.kill();
+        let more = "-p diagnostics.period:=0.1";
+        self.child = spawn(Command::new(env!("CARGO_BIN_EXE_detect_node")), bench, self.domain, &self.prefix, more);
+    }
+
+    pub fn kill(&mut self) {
+        send_signal(&self.child, "KILL");
+        self.child.wait().expect("it ends");
+    }
+
+    /// Another process that subscribes to the node's boxes on Cyclone DDS, and never takes any. `how`: an argument of `stuck.py`.
+    pub fn stuck_subscriber(&self, python: &Path, how: &str) -> Stuck {
+        let mut command = Command::new(python);
+        self.cyclone(&mut command, "stuck.py");
+        command.args(["--detections", &self.topic("output/detections"), how]).stdout(Stdio::piped());
+        let mut child = command.spawn().expect("python runs");
+        let mut line = String::new();
+        BufReader::new(child.stdout.as_mut().expect("piped")).read_line(&mut line).expect("text");
+        assert_eq!(line, "subscribed\n");
+        Stuck(child)
+    }
+
     /// The exit status of a node that ends by itself.
     pub fn wait(mut self) -> std::process::ExitStatus {
         let since = Instant::now();
@@ -204,17 +238,28 @@ impl Node {
     /// Runs a script on Cyclone DDS; the objects that it prints.
     fn python(&self, python: &Path, script: &str, arguments: &[&str]) -> Vec<Value> {
         let mut command = Command::new(python);
+        self.cyclone(&mut command, script);
+        let output = command.args(arguments).output().expect("python runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let lines = String::from_utf8(output.stdout).expect("text");
+        lines.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+    }
+
+    fn cyclone(&self, command: &mut Command, script: &str) {
         command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/dds").join(script));
-        command.args(["--domain", &self.domain.to_string()]).args(arguments).env("PYTHONDONTWRITEBYTECODE", "1");
+        command.args(["--domain", &self.domain.to_string()]).env("PYTHONDONTWRITEBYTECODE", "1");
         command.env(
             "CYCLONEDDS_URI",
             "<CycloneDDS><Domain><General><Interfaces><NetworkInterface address=\"127.0.0.1\" multicast=\"false\"/></Interfaces></General>\
              <Discovery><ParticipantIndex>auto</ParticipantIndex><Peers><Peer Address=\"127.0.0.1\"/></Peers></Discovery></Domain></CycloneDDS>",
         );
-        let output = command.output().expect("python runs");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        let lines = String::from_utf8(output.stdout).expect("text");
-        lines.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+    }
+
+    /// Memory that the node holds, bytes, as Linux counts it.
+    pub fn resident_bytes(&self) -> Option<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
+        let kilobytes = status.lines().find_map(|l| l.strip_prefix("VmRSS:"))?.trim().strip_suffix(" kB")?.parse::<u64>().ok()?;
+        Some(kilobytes << 10)
     }
 
     /// The node ends by itself, in order.
@@ -249,6 +294,16 @@ impl Drop for Node {
     }
 }
 
+/// A process that is ended with its test.
+pub struct Stuck(Child);
+
+impl Drop for Stuck {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 pub struct Peer {
     transport: DdsTransport,
     input: String,
@@ -257,15 +312,33 @@ pub struct Peer {
 impl Peer {
     /// At 10 Hz, until all are accounted for.
     pub fn play(&mut self, clouds: &[PointCloud2]) -> Answers {
+        self.play_every(PERIOD, clouds)
+    }
+
+    pub fn play_every(&mut self, period: Duration, clouds: &[PointCloud2]) -> Answers {
         let mut all = self.news();
         for cloud in clouds {
             self.send(&cloud.encode(), &mut all);
             let since = Instant::now();
-            while let Some(left) = PERIOD.checked_sub(since.elapsed()) {
+            while let Some(left) = period.checked_sub(since.elapsed()) {
                 self.hear(left, &mut all);
             }
         }
         self.wait_for_all(&mut all);
+        all
+    }
+
+    /// At 10 Hz, each stamped with the time when it is sent; nothing is waited for.
+    pub fn play_now(&mut self, clouds: &mut [PointCloud2]) -> Answers {
+        let mut all = Answers::default();
+        for cloud in clouds {
+            let since = Instant::now();
+            cloud.header.stamp = self.transport.now();
+            self.send(&cloud.encode(), &mut all);
+            while let Some(left) = PERIOD.checked_sub(since.elapsed()) {
+                self.hear(left, &mut all);
+            }
+        }
         all
     }
 
@@ -280,7 +353,7 @@ impl Peer {
     }
 
     /// Sends clouds that do not matter until the node counts them, and waits until no more of them are on their way.
-    fn is_heard(&mut self) -> bool {
+    pub fn is_heard(&mut self) -> bool {
         let mut warm_up = encode_cloud(&scene(0));
         warm_up.header.stamp = Stamp(0);
         let (mut news, since) = (Answers::default(), Instant::now());
@@ -332,8 +405,11 @@ impl Peer {
             return;
         }
         for status in DiagnosticArray::decode(&message.data).expect("valid").status {
+            let values = status.values.into_iter().map(|v| (v.key, v.value));
             if status.name.ends_with(": input") {
-                answers.status = status.values.into_iter().map(|v| (v.key, v.value)).collect();
+                answers.status = values.collect();
+            } else if status.name.ends_with(": times") {
+                answers.times = values.collect();
             }
         }
     }
@@ -346,6 +422,7 @@ pub struct Answers {
     /// Of the service: success and message.
     pub calls: Vec<(bool, String)>,
     status: BTreeMap<String, String>,
+    times: BTreeMap<String, String>,
     sent: u64,
     /// Clouds that were accounted for before.
     before: u64,
@@ -358,6 +435,11 @@ impl Answers {
 
     pub fn summary(&self) -> String {
         format!("{:?}", self.status)
+    }
+
+    /// Of the diagnostics of `times`; milliseconds, or frames a second.
+    pub fn time(&self, key: &str) -> f64 {
+        self.times.get(key).and_then(|v| v.parse().ok()).unwrap_or(f64::NAN)
     }
 
     fn count(&self, key: &str) -> u64 {
@@ -398,6 +480,8 @@ impl Answers {
             };
             let [sec, nanosec] = [0, 1].map(|i| line["stamp"][i].as_i64().expect("whole"));
             self.boxes.insert(Stamp(sec * 1_000_000_000 + nanosec), boxes.iter().map(read).collect());
+        } else if let Some(before) = line["before"].as_u64() {
+            self.before = before;
         } else if let Some(success) = line["loaded"].as_bool() {
             self.calls.push((success, line["message"].as_str().expect("text").to_owned()));
         } else if line["diagnostic"].as_str().is_some_and(|name| name.ends_with(": input")) {

@@ -8,7 +8,9 @@
 mod support;
 
 mod calibrate;
+mod faults;
 mod fixture;
+mod soak;
 
 use fixture::{Answers, Bench, Node};
 use lidar_ptq::ros::msg::RosMessage;

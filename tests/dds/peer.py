@@ -298,7 +298,12 @@ def main():
     if args.load_model:
         load_models(participant, args.service, args.load_model)
 
-    accounted = 0
+    before, until = None, time.monotonic() + 20
+    while before is None and time.monotonic() < until:
+        before = tell_diagnostics(diagnostics)
+        time.sleep(0.01)
+    say(before=before)
+    accounted = before
     due = time.monotonic()
     for cloud in clouds:
         writer.write(cloud)
@@ -310,7 +315,7 @@ def main():
                 break
             time.sleep(0.005)
     until = time.monotonic() + args.linger
-    while time.monotonic() < until and accounted < len(clouds):
+    while time.monotonic() < until and accounted - before < len(clouds):
         tell_boxes(detections)
         accounted = tell_diagnostics(diagnostics) or accounted
         time.sleep(0.01)

@@ -17,6 +17,6 @@ mod repeat;
 mod tests;
 
 pub use arithmetic::{Clamp, Finish, Grid, Quantizer, Requantize};
-pub use engine::{Int8Engine, Int8Error, StepReport};
+pub use engine::{Clipped, Int8Engine, Int8Error, StepReport};
 pub use lower::LowerError;
 pub use peak::measured_peak;

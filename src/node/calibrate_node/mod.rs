@@ -12,6 +12,7 @@ pub use recorder::Open;
 
 use self::job::{Job, JobPlan, JobReport, Step};
 use self::recorder::{RecordError, RecordOptions, Recorded, Recorder, Topics, recording_path};
+use crate::node::describe;
 use crate::ros::action::{ActionServer, Asked};
 use crate::ros::declarations::DeclaredParameters;
 use crate::ros::interface::{Interface, Publisher, Service};
@@ -261,7 +262,7 @@ impl CalibrateNode {
                 self.calibrate(plan, load, transport);
             }
             Err(RecordError::Cancelled) => self.cancelled(transport),
-            Err(error) => self.fail(error.to_string(), transport),
+            Err(error) => self.fail(describe(&error), transport),
         }
     }
 

@@ -11,7 +11,7 @@ mod params;
 
 pub use params::DetectParams;
 
-use self::health::{Facts, Health};
+use self::health::{Facts, Health, Times};
 use self::model::{LoadedModel, Loading, tuned};
 use super::input::{CloudReader, OpenFrame};
 use super::messages::{MarkerStyle, detection_array, marker_array};
@@ -97,6 +97,7 @@ pub struct DetectNode {
     /// Of the last cloud.
     fields: String,
     frame_id: String,
+    reading: Duration,
     last_stamp: Option<Stamp>,
     /// Simulated time, where there is one.
     clock: Option<Stamp>,
@@ -159,6 +160,7 @@ impl DetectNode {
             health: Health::new(),
             fields: String::new(),
             frame_id: String::new(),
+            reading: Duration::ZERO,
             last_stamp: None,
             clock: None,
             last_answer: None,
@@ -245,9 +247,10 @@ impl DetectNode {
 
     fn take_cloud(&mut self, message: RawMessage) {
         self.health.cloud_came();
-        let arrived = message.stamp;
+        let (arrived, start) = (message.stamp, Instant::now());
         match self.reader.open(self.names.cloud.clone(), message) {
             Ok(frame) => {
+                self.reading = start.elapsed();
                 let stamp = frame.cloud.stamp;
                 if self.last_stamp.is_some_and(|last| last.seconds_since(stamp) > TIME_SET_BACK_S) {
                     tracing::warn!("time was set back; what was known of the motion is forgotten");
@@ -288,10 +291,16 @@ impl DetectNode {
 
     fn detect(&mut self, input: &OpenFrame, transport: &mut dyn Transport) {
         let start = Instant::now();
+        // One frame a report: it costs a look at every activation.
+        let is_counted = self.health.clipped.is_none();
+        self.perception.count_clipped(is_counted);
         let frame = match self.perception.on_cloud(input, &mut |_| {}) {
             Ok(frame) => frame,
             Err(error) => return self.health.skip(format!("{:#}", anyhow::Error::from(error))),
         };
+        if is_counted {
+            self.health.clipped = Some(self.perception.detector().clipped());
+        }
         self.note_sweeps(&frame);
         let (stamp, frame_id, boxes) = (frame.cloud.stamp, &frame.cloud.frame_id, &frame.detections.boxes);
         let detections = detection_array(stamp, frame_id, boxes, &self.classes);
@@ -305,7 +314,6 @@ impl DetectNode {
 
         let latency_s = self.time(transport).seconds_since(stamp);
         let latency_s = Some(latency_s).filter(|s| (0.0..MAX_LATENCY_S).contains(s));
-        self.health.answer(processing, latency_s);
         let ms = |seconds: f64| Float64 { data: seconds * 1e3 };
         self.publish(transport, &self.names.processing_ms.clone(), &ms(processing.as_secs_f64()));
         if let Some(latency_s) = latency_s {
@@ -314,6 +322,11 @@ impl DetectNode {
         if let Some(cyclic_s) = cyclic_s {
             self.publish(transport, &self.names.cyclic_ms.clone(), &ms(cyclic_s));
         }
+        let stages = frame.detections.times;
+        let detector = stages.voxelize + stages.network + stages.decode;
+        let overhead = (self.reading + start.elapsed()).saturating_sub(detector);
+        let [processing, overhead] = [processing, overhead].map(|t| t.as_secs_f64() * 1e3);
+        self.health.answer(Times { processing, latency: latency_s.map(|s| s * 1e3), overhead });
     }
 
     fn marker_style(&self) -> MarkerStyle {
