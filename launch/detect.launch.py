@@ -26,7 +26,7 @@ def generate_launch_description():
         DeclareLaunchArgument("namespace", default_value="", description="Namespace of the node."),
         DeclareLaunchArgument("use_sim_time", default_value="false", description="Take the time from /clock."),
         DeclareLaunchArgument("log_level", default_value="info", description="debug, info, warn or error."),
-        DeclareLaunchArgument("rviz", default_value="false", description="Start rviz with clouds and boxes."),
+        DeclareLaunchArgument("rviz", default_value="false", description="Start rviz with clouds, boxes and camera images."),
     ]
     use_sim_time = ParameterValue(LaunchConfiguration("use_sim_time"), value_type=bool)
     detector = Node(

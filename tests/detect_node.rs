@@ -40,10 +40,11 @@ impl Bench {
         self.0.path().join(name)
     }
 
-    fn node(&self) -> DetectNode {
+    fn node(&self, more: &[(&str, ParameterValue)]) -> DetectNode {
         let path = ParameterValue::String(self.path("model.safetensors").display().to_string());
-        let parameters: Parameters = [("model_path".to_owned(), path)].into();
-        let params = DetectParams::from_parameters(&parameters).expect("valid");
+        let mut parameters: Parameters = [("model_path".to_owned(), path)].into();
+        parameters.extend(more.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
+        let params = DetectParams::declare(&parameters).expect("valid");
         let remaps = [("~/input/pointcloud".to_owned(), TOPIC.to_owned())];
         let node = NodeName::new("", "lidar_ptq").expect("a name");
         DetectNode::new(node, &remaps, params, Isa::choose().expect("one")).expect("starts")
@@ -51,10 +52,14 @@ impl Bench {
 
     /// What the node publishes when it is fed with a bag.
     fn run(&self, bag: &Path) -> Vec<RawMessage> {
+        self.run_with(bag, &[])
+    }
+
+    fn run_with(&self, bag: &Path, more: &[(&str, ParameterValue)]) -> Vec<RawMessage> {
         let out = self.path("node.mcap");
         let sink = BagWriter::create(&out).expect("a bag");
         let mut transport = BagTransport::new(BagReader::open(bag).expect("a bag"), Some(sink));
-        self.node().run(&mut transport, &AtomicBool::new(false)).expect("ends");
+        self.node(more).run(&mut transport, &AtomicBool::new(false)).expect("ends");
         transport.finish().expect("finished");
         BagReader::open(&out).expect("a bag").collect()
     }
@@ -129,4 +134,53 @@ fn a_bag_that_starts_over_is_a_new_drive() {
     // cloud are of the old drive's future, so its first frames may have fewer sweeps; the last must not.
     let (stamp, last) = detections(messages).pop_last().expect("some");
     assert_eq!(last, first[&stamp]);
+}
+
+/// Localization that falls silent for a while: clouds wait for it, the newest is answered with fewer sweeps and a word of it, and then all is
+/// as before.
+#[test]
+fn lost_transforms_cost_sweeps_and_nothing_else() {
+    let bench = Bench::new();
+    let whole = detections(bench.run(DRIVE.as_ref()));
+    let drive: Vec<RawMessage> = BagReader::open(DRIVE.as_ref()).expect("a bag").collect();
+    let (start, end) = (drive[0].stamp.0, drive[drive.len() - 1].stamp.0);
+    let is_lost = |m: &RawMessage| &*m.topic == "/tf" && (start + (end - start) / 4..start + (end - start) / 2).contains(&m.stamp.0);
+    assert!(drive.iter().any(is_lost));
+    let path = bench.path("lost.mcap");
+    let mut writer = BagWriter::create(&path).expect("a bag");
+    let wanted = |m: &&RawMessage| ["/tf", "/tf_static", TOPIC].contains(&&*m.topic);
+    for message in drive.iter().filter(wanted).filter(|m| !is_lost(m)) {
+        let definition = if &*message.topic == TOPIC { PointCloud2::DEFINITION } else { TFMessage::DEFINITION };
+        writer.write_raw(&message.topic, &message.type_name, definition, message.stamp, &message.data).expect("written");
+    }
+    writer.finish().expect("finished");
+
+    // A fifth of a second is missing; poses come twenty times a second.
+    let messages = bench.run_with(&path, &[("input.max_pose_gap", ParameterValue::Double(0.1))]);
+    let motion = report(&messages, "motion");
+    assert!(motion["frames_with_fewer_sweeps"].parse::<u32>().is_ok_and(|n| n > 0), "{motion:?}");
+    // Those that waited for transforms were overtaken when these came.
+    let input = report(&messages, "input");
+    let count = |key: &str| input[key].parse::<usize>().expect("a number");
+    assert_eq!((count("answered") + count("dropped_for_newer"), count("skipped")), (whole.len(), 0), "{input:?}");
+    let found = detections(messages);
+    assert_eq!(found.len(), count("answered"));
+    assert_eq!(found.last_key_value(), whole.last_key_value());
+}
+
+/// A quantized model sees clouds like those of calibration, and then the same with an intensity that another sensor might have.
+#[test]
+fn clouds_unlike_those_of_calibration_are_told_of() {
+    let bench = Bench::new();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lidar_ptq"));
+    command.current_dir(bench.0.path()).args(["calibrate", "model.safetensors", "--bag", DRIVE, "--method", "max-min"]);
+    let output = command.args(["--least-agreement", "0"]).output().expect("the program runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    std::fs::rename(bench.path("model.int8.safetensors"), bench.path("model.safetensors")).expect("renamed");
+    let share = |more: &[(&str, ParameterValue)]| {
+        let model = report(&bench.run_with(DRIVE.as_ref(), more), "model");
+        model["clipped_share"].parse::<f64>().expect("a number")
+    };
+    let (like, unlike) = (share(&[]), share(&[("input.intensity_scale", ParameterValue::Double(10.0))]));
+    assert!(like < 0.001 && unlike > 10.0 * like.max(0.0001), "{like} and {unlike}");
 }

@@ -3,13 +3,14 @@
 #[cfg(feature = "dds")]
 #[path = "lidar_ptq/interrupt.rs"]
 mod interrupt;
+#[path = "nodes/log.rs"]
+mod log;
 
 use anyhow::Context;
 use lidar_ptq::engine::Isa;
 use lidar_ptq::node::{DetectNode, DetectParams};
 use lidar_ptq::ros::arguments::RosArguments;
 use std::process::ExitCode;
-use tracing::Level;
 
 const HELP: &str = "\
 detect_node: finds objects in point clouds, as a ROS 2 node on DDS; no ROS needs to be installed.
@@ -45,17 +46,14 @@ fn run() -> anyhow::Result<()> {
             other => anyhow::bail!("{other}: no option of this node; --help tells of them, and ROS' own stand behind --ros-args"),
         }
     }
-    start_log(ros.log_level.as_deref())?;
+    log::start_log(ros.log_level.as_deref())?;
     let name = ros.node_name("lidar_ptq")?;
-    let params = DetectParams::from_parameters(&ros.parameters(&name)?).context("parameters")?;
-    for unknown in &params.unknown {
-        tracing::warn!(parameter = unknown, "this node has no such parameter");
-    }
-    if let Some(threads) = params.threads {
+    let declared = DetectParams::declare(&ros.parameters(&name)?).context("parameters")?;
+    if let Some(threads) = DetectParams::new(&declared).threads {
         rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().context("threads")?;
     }
     let isa = Isa::choose()?;
-    let mut node = DetectNode::new(name.clone(), &ros.remaps, params, isa)?;
+    let mut node = DetectNode::new(name.clone(), &ros.remaps, declared, isa)?;
     if check_only {
         println!("{name}: parameters and model are in order");
         return Ok(());
@@ -81,19 +79,4 @@ fn serve(node: &mut DetectNode) -> anyhow::Result<()> {
 #[cfg(not(feature = "dds"))]
 fn serve(_node: &mut DetectNode) -> anyhow::Result<()> {
     anyhow::bail!("this program was built without its feature `dds`, so it has no way to the network")
-}
-
-/// In ROS' words; `LOGGER:=LEVEL` counts as `LEVEL`.
-fn start_log(level: Option<&str>) -> anyhow::Result<()> {
-    let level = level.map(|l| l.rsplit_once(":=").map_or(l, |(_, level)| level));
-    let level = match level.unwrap_or("info").to_ascii_lowercase().as_str() {
-        "debug" => Level::DEBUG,
-        "info" => Level::INFO,
-        "warn" => Level::WARN,
-        "error" | "fatal" => Level::ERROR,
-        other => anyhow::bail!("--log-level {other}: expected debug, info, warn, error or fatal"),
-    };
-    // No colours: launch and journals keep the text.
-    tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).with_target(false).with_ansi(false).init();
-    Ok(())
 }

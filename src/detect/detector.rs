@@ -1,14 +1,14 @@
 //! The whole method, from points to boxes.
 
 use super::{
-    DecodeError, Detection, DetectorConfig, FloatNetwork, HeadMaps, Int8Network, Model, PillarError, PillarInput, PillarReport, Pillarizer,
-    decode,
+    DecodeConfig, DecodeError, Detection, DetectorConfig, FloatNetwork, HeadMaps, Int8Network, Model, PillarError, PillarInput,
+    PillarReport, Pillarizer, decode,
 };
 use crate::engine::Isa;
 use ndarray::ArrayView2;
 use std::time::{Duration, Instant};
 
-pub use crate::engine::int8::StepReport as LayerTime;
+pub use crate::engine::int8::{Clipped, StepReport as LayerTime};
 
 /// Something that runs the network between pillars and head maps: a float engine, an integer one, a GPU.
 pub trait Network: Send {
@@ -17,6 +17,14 @@ pub trait Network: Send {
     /// # Errors
     /// Whatever the engine reports; it is passed on as [`DetectError::Network`].
     fn run(&mut self, input: &PillarInput) -> Result<HeadMaps, NetworkError>;
+
+    /// Whether to count, from the next run on, how many activations stand at the end of their range.
+    fn count_clipped(&mut self, _count: bool) {}
+
+    /// Of the last run, by layer; empty where nothing was counted, or has no range.
+    fn clipped(&self) -> Vec<(String, Clipped)> {
+        Vec::new()
+    }
 
     /// What the last run was made of, for benchmarks.
     fn layers(&self) -> Vec<LayerTime> {
@@ -81,6 +89,27 @@ impl Detector {
 
     pub fn config(&self) -> &DetectorConfig {
         &self.config
+    }
+
+    /// Other settings of the decoder, such as thresholds, hold from the next frame on.
+    ///
+    /// # Errors
+    /// Settings that contradict the rest of the configuration; nothing has changed then.
+    pub fn set_decode(&mut self, settings: DecodeConfig) -> Result<(), DetectError> {
+        let config = DetectorConfig { decode: settings, ..self.config.clone() };
+        decode::check(&config)?;
+        self.config = config;
+        Ok(())
+    }
+
+    /// See [`Network::count_clipped`].
+    pub fn count_clipped(&mut self, count: bool) {
+        self.network.count_clipped(count);
+    }
+
+    /// See [`Network::clipped`].
+    pub fn clipped(&self) -> Vec<(String, Clipped)> {
+        self.network.clipped()
     }
 
     /// Boxes in the frame of the points, which are `[points, channels]` with the channels of

@@ -3,7 +3,7 @@
 use super::detector::LayerTime;
 use super::{HeadMaps, Model, Network, NetworkError, PillarInput};
 use crate::engine::Isa;
-use crate::engine::int8::{Int8Engine, Int8Error};
+use crate::engine::int8::{Clipped, Int8Engine, Int8Error};
 
 /// A quantized model's network in integers, on the CPU.
 pub struct Int8Network(Int8Engine);
@@ -33,6 +33,14 @@ impl Network for Int8Network {
     fn run(&mut self, input: &PillarInput) -> Result<HeadMaps, NetworkError> {
         self.0.run(&input.to_inputs())?;
         HeadMaps::from_outputs(self.0.outputs().map(|(role, map)| (role.to_owned(), map.as_standard_layout().into_owned())))
+    }
+
+    fn count_clipped(&mut self, count: bool) {
+        self.0.count_clipped(count);
+    }
+
+    fn clipped(&self) -> Vec<(String, Clipped)> {
+        self.0.clipped().map(|(nodes, clipped)| (nodes.join(", "), clipped)).collect()
     }
 
     fn layers(&self) -> Vec<LayerTime> {

@@ -2,12 +2,16 @@
 //!
 //! A frame's way: [`Inputs`] or a transport gives a cloud, [`Perception`] turns it into boxes, [`messages`] into what rviz
 //! shows. [`DetectNode`] does so with what a transport brings, [`replay`] with bags and files, every frame of them.
+//! [`CalibrateNode`] makes the models.
 
 pub mod calibrate;
+mod calibrate_node;
+mod describe;
 mod detect_node;
 mod evaluator;
 mod frame_choice;
 mod input;
+mod input_params;
 mod judge;
 mod labelled_bag;
 mod labelled_dataset;
@@ -25,7 +29,9 @@ mod truth;
 mod tuning;
 mod waiting;
 
-pub use detect_node::{DetectNode, DetectParams, ParamsError, StartError};
+pub use calibrate_node::{CalibrateNode, CalibrateParams, Open};
+pub use describe::describe;
+pub use detect_node::{DetectNode, DetectParams, StartError};
 pub use evaluator::{EvalOutcome, Evaluator, LabelledCloud, LabelledEvent, Labels};
 pub use frame_choice::Choice;
 pub use input::{Event, InputError, InputOptions, Inputs, OpenFrame, UnusableFrame};

@@ -2,7 +2,7 @@
 
 use super::input::OpenFrame;
 use super::motion::MotionTracker;
-use crate::detect::{DetectError, Detections, Detector, HeadMaps};
+use crate::detect::{DecodeConfig, DetectError, Detections, Detector, HeadMaps};
 use crate::ros::bag::RawMessage;
 use crate::sensor::{FeatureError, PointCloud, SweepBuffer, SweepReport, assemble};
 use std::time::{Duration, Instant};
@@ -55,6 +55,19 @@ impl Perception {
     pub fn replace_detector(&mut self, detector: Detector) {
         self.sweeps = SweepBuffer::new(detector.config().points.sweeps.clone(), MAX_SWEEP_GAP_S);
         self.detector = detector;
+    }
+
+    /// Whether the network counts, from the next cloud on, how many activations stand at the end of their range.
+    pub fn count_clipped(&mut self, count: bool) {
+        self.detector.count_clipped(count);
+    }
+
+    /// Other settings of the decoder; sweeps and motion stay.
+    ///
+    /// # Errors
+    /// Settings that contradict the rest of the model's configuration.
+    pub fn set_decode(&mut self, settings: DecodeConfig) -> Result<(), DetectError> {
+        self.detector.set_decode(settings)
     }
 
     /// Another recording starts.

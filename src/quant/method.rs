@@ -97,6 +97,17 @@ pub const METHODS: [Method; 20] = [
     learnt("paper-hard", "LiDAR-PTQ as published, its task-guided loss with pseudo-boxes", LIDAR_PTQ),
 ];
 
+/// Their names.
+pub const METHOD_NAMES: [&str; METHODS.len()] = {
+    let mut names = [""; METHODS.len()];
+    let mut at = 0;
+    while at < METHODS.len() {
+        names[at] = METHODS[at].name;
+        at += 1;
+    }
+    names
+};
+
 impl Method {
     pub fn find(name: &str) -> Option<Self> {
         METHODS.into_iter().find(|m| m.name == name)

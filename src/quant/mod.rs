@@ -30,7 +30,7 @@ pub use adaptive::LayerRounding;
 pub use center_task::CenterTask;
 pub use frames::{Cells, Frames};
 pub use layout::{Bits, Policy};
-pub use method::{METHODS, Method, Rounding};
+pub use method::{METHOD_NAMES, METHODS, Method, Rounding};
 pub use observer::{Candidates, Clip, Entropy, Histogram, Range, STEP_SEARCH, Zeros};
 pub use progress::{Forget, Partial, Store};
 pub use quantizer::{Effort, Quantized, max_min, quantize, quantize_resuming};

@@ -221,7 +221,7 @@ macro_rules! cdr_number {
     )*};
 }
 
-cdr_number!(i32, u32, f32, f64);
+cdr_number!(i8, i32, u32, i64, u64, f32, f64);
 
 impl Cdr for u8 {
     const MIN_BYTES: usize = 1;

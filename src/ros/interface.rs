@@ -33,8 +33,11 @@ pub struct Publisher {
     /// Resolved.
     pub topic: String,
     pub type_name: &'static str,
+    /// Whether the last message is for those, too, who come later (`transient_local`).
+    pub latched: bool,
 }
 
+/// A service that the node offers, or calls.
 #[derive(Clone, Debug)]
 pub struct Service {
     /// Resolved.
@@ -49,6 +52,8 @@ pub struct Interface {
     pub subscriptions: Vec<Subscription>,
     pub publishers: Vec<Publisher>,
     pub services: Vec<Service>,
+    /// Services of others, to be called.
+    pub clients: Vec<Service>,
 }
 
 impl Subscription {
@@ -59,6 +64,6 @@ impl Subscription {
 
 impl Publisher {
     pub fn new<M: RosMessage>(topic: String) -> Self {
-        Self { topic, type_name: M::TYPE }
+        Self { topic, type_name: M::TYPE, latched: false }
     }
 }

@@ -1,14 +1,17 @@
 //! ROS 2 at the edge: messages as plain structs, CDR, and the transports that carry them.
 
+pub mod action;
 pub mod arguments;
 pub mod bag;
 pub mod cdr;
 #[cfg(feature = "dds")]
 pub mod dds;
+pub mod declarations;
 pub mod inbox;
 pub mod interface;
 pub mod msg;
 pub mod names;
+pub mod parameter_server;
 pub mod parameters;
 pub mod point_cloud;
 pub mod transport;

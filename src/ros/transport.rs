@@ -13,7 +13,7 @@ pub enum TransportError {
     /// The message was dropped; the next may go out.
     #[error("{topic}: a subscriber takes messages more slowly than they come, one was dropped")]
     Full { topic: String },
-    #[error("{topic}: nobody declared that this node publishes it")]
+    #[error("{topic}: nobody declared that this node publishes or calls it")]
     NotDeclared { topic: String },
     #[error("DDS, {what}: {reason}")]
     Dds { what: String, reason: String },
@@ -49,11 +49,22 @@ pub struct RequestId {
     pub sequence: i64,
 }
 
+/// What a service of another node has answered.
+#[derive(Clone, Debug)]
+pub struct Response {
+    pub service: Arc<str>,
+    /// As [`Transport::call`] gave it.
+    pub call: i64,
+    /// CDR with encapsulation.
+    pub data: Vec<u8>,
+}
+
 /// What a transport has to say.
 #[derive(Clone, Debug)]
 pub enum Received {
     Message(RawMessage),
     Request(Request),
+    Response(Response),
     /// Nothing came in the time given.
     Nothing,
     /// Nothing will come any more.
@@ -88,6 +99,9 @@ pub trait Transport {
 
     /// Answers a request; `data` is CDR with encapsulation.
     fn reply(&mut self, service: &str, to: RequestId, data: &[u8]) -> Result<(), TransportError>;
+
+    /// Calls a service of another node; `data` is CDR with encapsulation. The call's number is that of the answer, which may never come.
+    fn call(&mut self, service: &str, data: &[u8]) -> Result<i64, TransportError>;
 
     /// The time by which arriving messages are stamped.
     fn now(&self) -> Stamp;
@@ -148,6 +162,11 @@ impl Transport for BagTransport {
     /// Bags hold no requests, so there is nobody to answer.
     fn reply(&mut self, _service: &str, _to: RequestId, _data: &[u8]) -> Result<(), TransportError> {
         Ok(())
+    }
+
+    /// Nor to be called.
+    fn call(&mut self, service: &str, _data: &[u8]) -> Result<i64, TransportError> {
+        Err(TransportError::NotDeclared { topic: service.to_owned() })
     }
 
     fn now(&self) -> Stamp {

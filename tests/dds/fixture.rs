@@ -15,6 +15,7 @@ use lidar_ptq::sensor::Stamp;
 use ndarray::{Array2, Axis, concatenate};
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -101,15 +102,73 @@ impl Node {
     pub fn start(bench: &Bench, more: &str) -> Option<Self> {
         let domain = next_domain();
         let prefix = format!("/test_{}_{domain}", std::process::id());
+        let more = format!("-p diagnostics.period:=0.1 {more}");
+        Some(Self { child: spawn(Command::new(env!("CARGO_BIN_EXE_detect_node")), bench, domain, &prefix, &more), domain, prefix })
+    }
+
+    /// A calibration node that works for this detector.
+    pub fn calibrator(&self, bench: &Bench, more: &str) -> Self {
+        self.calibrator_as(Command::new(env!("CARGO_BIN_EXE_calibrate_node")), bench, more)
+    }
+
+    /// As [`Node::calibrator`]; no file that it or its calibration writes can be larger, as on a disk that is nearly full.
+    pub fn calibrator_on_full_disk(&self, bench: &Bench, blocks: u32, more: &str) -> Self {
+        let mut command = Command::new("sh");
+        let program = env!("CARGO_BIN_EXE_calibrate_node");
+        command.args(["-c", &format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" \"$@\""), program]);
+        self.calibrator_as(command, bench, more)
+    }
+
+    fn calibrator_as(&self, command: Command, bench: &Bench, more: &str) -> Self {
+        let quick =
+            "-p calibration.method:=max-min -p calibration.frames:=3 -p calibration.held_out:=2 -p calibration.least_agreement:=0.0";
+        let more = format!("{quick} -r ~/input/pointcloud:={} {more}", self.topic("input/pointcloud"));
+        Self { child: spawn(command, bench, self.domain, &self.prefix, &more), domain: self.domain, prefix: self.prefix.clone() }
+    }
+
+    /// As [`Node::start`]; what the node logs cannot be written.
+    pub fn start_without_log(bench: &Bench) -> Self {
+        let domain = next_domain();
+        let prefix = format!("/test_{}_{domain}", std::process::id());
         let mut command = Command::new(env!("CARGO_BIN_EXE_detect_node"));
-        command.args(["--ros-args", "-r", &format!("__ns:={prefix}"), "-p", "diagnostics.period:=0.1"]);
-        command.args(["-r", &format!("/diagnostics:={prefix}/diagnostics")]);
-        command.args(["-p", &format!("model_path:={}", bench.path("model.safetensors").display())]);
-        command.args(more.split_whitespace());
-        command.env("ROS_DOMAIN_ID", domain.to_string()).env("ROS_LOCALHOST_ONLY", "1").env_remove("ROS_DISTRO");
-        command.stdin(Stdio::null());
-        mind_signals(&mut command);
-        Some(Self { child: command.spawn().expect("the node runs"), domain, prefix })
+        command.stderr(std::fs::File::create("/dev/full").expect("a device that is always full"));
+        Self { child: spawn(command, bench, domain, &prefix, "-p diagnostics.period:=0.1"), domain, prefix }
+    }
+
+    /// Killed, and started anew under the same name.
+    pub fn kill_and_start(&mut self, bench: &Bench) {
+        self.kill();
+        let more = "-p diagnostics.period:=0.1";
+        self.child = spawn(Command::new(env!("CARGO_BIN_EXE_detect_node")), bench, self.domain, &self.prefix, more);
+    }
+
+    pub fn kill(&mut self) {
+        send_signal(&self.child, "KILL");
+        self.child.wait().expect("it ends");
+    }
+
+    /// Another process that subscribes to the node's boxes on Cyclone DDS, and never takes any. `how`: an argument of `stuck.py`.
+    pub fn stuck_subscriber(&self, python: &Path, how: &str) -> Stuck {
+        let mut command = Command::new(python);
+        self.cyclone(&mut command, "stuck.py");
+        command.args(["--detections", &self.topic("output/detections"), how]).stdout(Stdio::piped());
+        let mut child = command.spawn().expect("python runs");
+        let mut line = String::new();
+        BufReader::new(child.stdout.as_mut().expect("piped")).read_line(&mut line).expect("text");
+        assert_eq!(line, "subscribed\n");
+        Stuck(child)
+    }
+
+    /// The exit status of a node that ends by itself.
+    pub fn wait(mut self) -> std::process::ExitStatus {
+        let since = Instant::now();
+        while since.elapsed() < TOO_LONG {
+            if let Some(status) = self.child.try_wait().expect("asked") {
+                return status;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        panic!("the node did not end");
     }
 
     fn topic(&self, name: &str) -> String {
@@ -126,6 +185,7 @@ impl Node {
             ],
             publishers: vec![Publisher::new::<PointCloud2>(self.topic("input/pointcloud"))],
             services: vec![],
+            clients: vec![],
         };
         let options = DdsOptions { domain: self.domain, localhost_only: true, ..DdsOptions::default() };
         let transport = match DdsTransport::open(options, &interface) {
@@ -152,23 +212,54 @@ impl Node {
             path
         };
         let files: Vec<PathBuf> = clouds.iter().enumerate().map(file).collect();
+        let (input, detections) = (self.topic("input/pointcloud"), self.topic("output/detections"));
+        let (diagnostics, service) = (format!("{}/diagnostics", self.prefix), self.topic("load_model"));
+        let names = ["--input", &input, "--detections", &detections, "--diagnostics", &diagnostics, "--service", &service];
+        let files = files.iter().map(|f| f.to_str().expect("text"));
+        let arguments: Vec<&str> = names.into_iter().chain(more.iter().copied()).chain(files).collect();
+        let mut answers = Answers { sent: clouds.len() as u64, ..Answers::default() };
+        self.python(python, "peer.py", &arguments).iter().for_each(|line| answers.read(line));
+        answers
+    }
+
+    /// What `tests/dds/calibrate.py` hears of the calibration node with these goals.
+    pub fn calibrate(&self, python: &Path, goals: &[Value]) -> Vec<Value> {
+        let goals: Vec<String> = goals.iter().map(Value::to_string).collect();
+        let node = format!("{}/lidar_ptq_calibrate", self.prefix);
+        let arguments: Vec<&str> = ["--node", &node].into_iter().chain(goals.iter().map(String::as_str)).collect();
+        self.python(python, "calibrate.py", &arguments)
+    }
+
+    /// What `tests/dds/parameters.py` hears of the node's parameters.
+    pub fn set_parameters(&self, python: &Path) -> Vec<Value> {
+        self.python(python, "parameters.py", &["--node", &format!("{}/lidar_ptq", self.prefix)])
+    }
+
+    /// Runs a script on Cyclone DDS; the objects that it prints.
+    fn python(&self, python: &Path, script: &str, arguments: &[&str]) -> Vec<Value> {
         let mut command = Command::new(python);
-        command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/dds/peer.py")).args(["--domain", &self.domain.to_string()]);
-        command.args(["--input", &self.topic("input/pointcloud"), "--detections", &self.topic("output/detections")]);
-        command.args(["--diagnostics", &format!("{}/diagnostics", self.prefix)]);
-        command.args(["--service", &self.topic("load_model")]).args(more).args(files);
+        self.cyclone(&mut command, script);
+        let output = command.args(arguments).output().expect("python runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let lines = String::from_utf8(output.stdout).expect("text");
+        lines.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+    }
+
+    fn cyclone(&self, command: &mut Command, script: &str) {
+        command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/dds").join(script));
+        command.args(["--domain", &self.domain.to_string()]).env("PYTHONDONTWRITEBYTECODE", "1");
         command.env(
             "CYCLONEDDS_URI",
             "<CycloneDDS><Domain><General><Interfaces><NetworkInterface address=\"127.0.0.1\" multicast=\"false\"/></Interfaces></General>\
              <Discovery><ParticipantIndex>auto</ParticipantIndex><Peers><Peer Address=\"127.0.0.1\"/></Peers></Discovery></Domain></CycloneDDS>",
         );
-        let output = command.output().expect("python runs");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        let mut answers = Answers { sent: clouds.len() as u64, ..Answers::default() };
-        for line in String::from_utf8(output.stdout).expect("text").lines() {
-            answers.read(&serde_json::from_str(line).expect("JSON"));
-        }
-        answers
+    }
+
+    /// Memory that the node holds, bytes, as Linux counts it.
+    pub fn resident_bytes(&self) -> Option<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
+        let kilobytes = status.lines().find_map(|l| l.strip_prefix("VmRSS:"))?.trim().strip_suffix(" kB")?.parse::<u64>().ok()?;
+        Some(kilobytes << 10)
     }
 
     /// The node ends by itself, in order.
@@ -186,10 +277,30 @@ impl Node {
     }
 }
 
+fn spawn(mut command: Command, bench: &Bench, domain: u16, prefix: &str, more: &str) -> Child {
+    command.args(["--ros-args", "-r", &format!("__ns:={prefix}"), "-r", &format!("/diagnostics:={prefix}/diagnostics")]);
+    command.args(["-p", &format!("model_path:={}", bench.path("model.safetensors").display())]);
+    command.args(more.split_whitespace());
+    command.env("ROS_DOMAIN_ID", domain.to_string()).env("ROS_LOCALHOST_ONLY", "1").env_remove("ROS_DISTRO");
+    command.stdin(Stdio::null());
+    mind_signals(&mut command);
+    command.spawn().expect("the node runs")
+}
+
 impl Drop for Node {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// A process that is ended with its test.
+pub struct Stuck(Child);
+
+impl Drop for Stuck {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 
@@ -201,15 +312,33 @@ pub struct Peer {
 impl Peer {
     /// At 10 Hz, until all are accounted for.
     pub fn play(&mut self, clouds: &[PointCloud2]) -> Answers {
+        self.play_every(PERIOD, clouds)
+    }
+
+    pub fn play_every(&mut self, period: Duration, clouds: &[PointCloud2]) -> Answers {
         let mut all = self.news();
         for cloud in clouds {
             self.send(&cloud.encode(), &mut all);
             let since = Instant::now();
-            while let Some(left) = PERIOD.checked_sub(since.elapsed()) {
+            while let Some(left) = period.checked_sub(since.elapsed()) {
                 self.hear(left, &mut all);
             }
         }
         self.wait_for_all(&mut all);
+        all
+    }
+
+    /// At 10 Hz, each stamped with the time when it is sent; nothing is waited for.
+    pub fn play_now(&mut self, clouds: &mut [PointCloud2]) -> Answers {
+        let mut all = Answers::default();
+        for cloud in clouds {
+            let since = Instant::now();
+            cloud.header.stamp = self.transport.now();
+            self.send(&cloud.encode(), &mut all);
+            while let Some(left) = PERIOD.checked_sub(since.elapsed()) {
+                self.hear(left, &mut all);
+            }
+        }
         all
     }
 
@@ -224,7 +353,7 @@ impl Peer {
     }
 
     /// Sends clouds that do not matter until the node counts them, and waits until no more of them are on their way.
-    fn is_heard(&mut self) -> bool {
+    pub fn is_heard(&mut self) -> bool {
         let mut warm_up = encode_cloud(&scene(0));
         warm_up.header.stamp = Stamp(0);
         let (mut news, since) = (Answers::default(), Instant::now());
@@ -276,8 +405,11 @@ impl Peer {
             return;
         }
         for status in DiagnosticArray::decode(&message.data).expect("valid").status {
+            let values = status.values.into_iter().map(|v| (v.key, v.value));
             if status.name.ends_with(": input") {
-                answers.status = status.values.into_iter().map(|v| (v.key, v.value)).collect();
+                answers.status = values.collect();
+            } else if status.name.ends_with(": times") {
+                answers.times = values.collect();
             }
         }
     }
@@ -290,6 +422,7 @@ pub struct Answers {
     /// Of the service: success and message.
     pub calls: Vec<(bool, String)>,
     status: BTreeMap<String, String>,
+    times: BTreeMap<String, String>,
     sent: u64,
     /// Clouds that were accounted for before.
     before: u64,
@@ -302,6 +435,11 @@ impl Answers {
 
     pub fn summary(&self) -> String {
         format!("{:?}", self.status)
+    }
+
+    /// Of the diagnostics of `times`; milliseconds, or frames a second.
+    pub fn time(&self, key: &str) -> f64 {
+        self.times.get(key).and_then(|v| v.parse().ok()).unwrap_or(f64::NAN)
     }
 
     fn count(&self, key: &str) -> u64 {
@@ -342,6 +480,8 @@ impl Answers {
             };
             let [sec, nanosec] = [0, 1].map(|i| line["stamp"][i].as_i64().expect("whole"));
             self.boxes.insert(Stamp(sec * 1_000_000_000 + nanosec), boxes.iter().map(read).collect());
+        } else if let Some(before) = line["before"].as_u64() {
+            self.before = before;
         } else if let Some(success) = line["loaded"].as_bool() {
             self.calls.push((success, line["message"].as_str().expect("text").to_owned()));
         } else if line["diagnostic"].as_str().is_some_and(|name| name.ends_with(": input")) {

@@ -7,11 +7,15 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod calibrate;
+mod faults;
 mod fixture;
+mod soak;
 
 use fixture::{Answers, Bench, Node};
 use lidar_ptq::ros::msg::RosMessage;
 use lidar_ptq::ros::msg::sensor_msgs::PointCloud2;
+use serde_json::{Value, json};
 
 /// As a bag has it, a small automotive lidar, a large one.
 const SIZES: [usize; 3] = [30_000, 120_000, 300_000];
@@ -79,5 +83,43 @@ fn a_model_is_replaced_only_by_one_that_works() {
     let [(false, refused), (true, taken)] = &answers.calls[..] else { panic!("{:?}", answers.calls) };
     assert!(refused.contains(&garbage) && taken.contains(&other), "{:?}", answers.calls);
     answers.check(&bench.command_line(&clouds));
+    node.stop("INT");
+}
+
+#[test]
+fn parameters_are_read_and_set_as_ros_tools_do() {
+    let Some(python) = fixture::python_with_cyclonedds() else { return };
+    let bench = Bench::new();
+    let clouds = bench.clouds(2_000, 3);
+    let Some(node) = Node::start(&bench, "") else { return };
+    let Some(mut peer) = node.peer() else { return };
+    let found = |boxes: fixture::Answers| boxes.boxes.values().map(Vec::len).sum::<usize>();
+    assert!(found(peer.play(&clouds)) > 0);
+
+    let told = node.set_parameters(&python);
+    let [listed, types, score, threads, set, together, values, changed] = &told[..] else { panic!("{told:?}") };
+    let markers = ["markers.alpha", "markers.arrow_seconds", "markers.lifetime", "markers.min_speed"];
+    let sweeps = ["densification_params.num_past_frames", "densification_params.world_frame_id"];
+    let names = [&sweeps[..], &markers[..]].concat();
+    assert_eq!(listed, &json!({"names": names, "prefixes": ["densification_params", "markers"]}));
+    // Integer, double, string, not set: rcl_interfaces/msg/ParameterType.
+    assert_eq!(types["types"], json!([2, 3, 4, 0]));
+    let bounds =
+        json!({"described": "score_threshold", "type": 3, "read_only": false, "constraints": "", "floats": [[-1.0, 1.0]], "integers": []});
+    assert_eq!(score, &bounds);
+    assert_eq!((&threads["read_only"], &threads["integers"]), (&json!(true), &json!([[0, 1024]])));
+    assert_eq!(set["set"], json!([true, false, false, false, false, true]));
+    for (at, reason) in
+        [(1, "expected a number from 0 to 1"), (2, "call ~/load_model"), (3, "no such parameter"), (4, "names of the classes")]
+    {
+        assert!(set["reasons"][at].as_str().is_some_and(|r| r.contains(reason)), "{set}");
+    }
+    assert_eq!(together["set"], json!([false]), "one of two is read-only");
+    assert_eq!(values["values"], json!([[3, 1.0], [3, 0.0], [0, 0.0]]));
+    assert_eq!(changed["changed"], Value::from(["class_thresholds", "score_threshold"].map(str::to_owned).to_vec()));
+
+    // Nothing is above a threshold of one.
+    let answers = peer.play(&clouds);
+    assert_eq!((answers.boxes.len(), found(answers)), (clouds.len(), 0));
     node.stop("INT");
 }

@@ -219,26 +219,51 @@ def read_cloud(path):
     return cloud
 
 
-def load_models(participant, service, paths):
-    reliable = qos(True)
-    requests = DataWriter(participant, Topic(participant, f"rq{service}Request", LoadModelRequest, qos=reliable), qos=reliable)
-    responses = DataReader(participant, Topic(participant, f"rr{service}Reply", LoadModelResponse, qos=reliable), qos=reliable)
-    until = time.monotonic() + 20
-    while not requests.get_matched_subscriptions() or not responses.get_matched_publications():
-        if time.monotonic() > until:
-            sys.exit("the service did not appear within 20 s")
-        time.sleep(0.05)
-    client = 0x0123456789ABCDEF
-    for number, path in enumerate(paths, start=1):
-        requests.write(LoadModelRequest(client, number, path))
-        while True:
-            answers = [r for r in responses.take(N=10) if (r.client, r.number) == (client, number)]
-            if answers:
-                say(loaded=answers[0].success, message=answers[0].message)
-                break
+class Client:
+    """Calls a service as rmw_cyclonedds_cpp does: half of the caller's identifier and the number of the call stand first."""
+
+    IDENTIFIER = 0x0123456789ABCDEF
+    PATIENCE = 20.0
+
+    def __init__(self, participant, service, request, response):
+        reliable = qos(True)
+        self.service, self.request, self.number = service, request, 0
+        self.requests = DataWriter(participant, Topic(participant, f"rq{service}Request", request, qos=reliable), qos=reliable)
+        self.responses = DataReader(participant, Topic(participant, f"rr{service}Reply", response, qos=reliable), qos=reliable)
+        until = time.monotonic() + self.PATIENCE
+        while not self.requests.get_matched_subscriptions() or not self.responses.get_matched_publications():
             if time.monotonic() > until:
-                sys.exit("the service did not answer within 20 s")
+                sys.exit(f"{service} did not appear within {self.PATIENCE} s")
+            time.sleep(0.02)
+
+    def ask(self, *fields):
+        """The number of the call."""
+        self.number += 1
+        self.requests.write(self.request(self.IDENTIFIER, self.number, *fields))
+        return self.number
+
+    def answer(self, number):
+        """None if it has not come."""
+        for response in self.responses.take(N=10):
+            if (response.client, response.number) == (self.IDENTIFIER, number):
+                return response
+        return None
+
+    def call(self, *fields):
+        number = self.ask(*fields)
+        until = time.monotonic() + self.PATIENCE
+        while time.monotonic() < until:
+            if (response := self.answer(number)) is not None:
+                return response
             time.sleep(0.01)
+        sys.exit(f"{self.service} did not answer within {self.PATIENCE} s")
+
+
+def load_models(participant, service, paths):
+    client = Client(participant, service, LoadModelRequest, LoadModelResponse)
+    for path in paths:
+        answer = client.call(path)
+        say(loaded=answer.success, message=answer.message)
 
 
 def main():
@@ -273,7 +298,12 @@ def main():
     if args.load_model:
         load_models(participant, args.service, args.load_model)
 
-    accounted = 0
+    before, until = None, time.monotonic() + 20
+    while before is None and time.monotonic() < until:
+        before = tell_diagnostics(diagnostics)
+        time.sleep(0.01)
+    say(before=before)
+    accounted = before
     due = time.monotonic()
     for cloud in clouds:
         writer.write(cloud)
@@ -285,7 +315,7 @@ def main():
                 break
             time.sleep(0.005)
     until = time.monotonic() + args.linger
-    while time.monotonic() < until and accounted < len(clouds):
+    while time.monotonic() < until and accounted - before < len(clouds):
         tell_boxes(detections)
         accounted = tell_diagnostics(diagnostics) or accounted
         time.sleep(0.01)

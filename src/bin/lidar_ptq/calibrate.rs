@@ -2,7 +2,7 @@
 
 use crate::detect::peak_memory_mb;
 use crate::interrupt::stop_flag;
-use crate::options::{CloudArgs, use_threads};
+use crate::options::{CloudArgs, refuse_to_replace, use_threads};
 use anyhow::{Context, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 use lidar_ptq::detect::Model;
@@ -16,7 +16,8 @@ use lidar_ptq::node::{Choice, Inputs, wanted_fields};
 use lidar_ptq::quant::{
     Bits, CalibrationError, CenterTask, Effort, LayerRounding, METHODS, Method, Policy, Quantized, StateFile, quantize_resuming,
 };
-use serde_json::json;
+use serde_json::{Value, json};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -97,6 +98,9 @@ pub struct Args {
     /// Write all figures as one JSON object; `-` is the standard output.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Progress and the report on standard output for a program: a JSON object a line.
+    #[arg(long)]
+    progress_json: bool,
     /// Of what is drawn at random.
     #[arg(long, default_value_t = 1, value_name = "N")]
     seed: u64,
@@ -119,6 +123,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let isa = Isa::choose()?;
     let start = Instant::now();
     let output = args.output.clone().unwrap_or_else(|| args.model.with_extension("int8.safetensors"));
+    refuse_to_replace(&output, std::iter::once(&args.model))?;
     if output.exists() && !args.force {
         bail!("{}: exists already; --force replaces it", output.display());
     }
@@ -138,24 +143,18 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
 
     let interrupted = stop_flag()?;
     let stopped = || interrupted.load(Ordering::SeqCst);
-    let (gathered, fingerprint) = gather(args, &model, &stopped)?;
+    let progress = Progress::new(args.progress_json)?;
+    let (gathered, fingerprint) = gather(args, &model, &progress, &stopped)?;
     let task = CenterTask::new(model.config());
     let effort = Effort { seed: args.seed, iterations: args.steps, batch: args.batch, window: args.window, ..Effort::default() };
     let quantize = |policy: &Policy, state: &mut StateFile<'_>| -> anyhow::Result<Quantized> {
-        let bar = ProgressBar::new(1);
-        bar.set_style(ProgressStyle::with_template("{bar:30} {msg} {pos}/{len}  {eta} left")?);
-        let mut progress = |what: &str, done: usize, of: usize| {
-            if done == 1 {
-                bar.reset();
-                bar.set_length(of as u64);
-                bar.set_message(what.to_owned());
-            }
-            bar.set_position(done as u64);
+        let mut on_step = |what: &str, done: usize, of: usize| {
+            progress.tell(what, done, of);
             !stopped()
         };
         let names = paths(args).iter().map(|p| file_name(p)).collect();
-        let done = quantize_resuming(&gathered.frames, &method, policy, (&task, effort), names, state, &mut progress);
-        bar.finish_and_clear();
+        let done = quantize_resuming(&gathered.frames, &method, policy, (&task, effort), names, state, &mut on_step);
+        progress.clear();
         match done {
             Err(CalibrationError::Stopped) => bail!("interrupted; the same command goes on from the last layer that was finished"),
             done => Ok(done?),
@@ -182,12 +181,12 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let seconds = start.elapsed().as_secs_f64();
 
     let quantized_model = model.quantize(quantized.quantization.clone(), quantized.params.clone())?;
-    eprint!("{}", describe(&quantized.quantization));
+    let mut text = describe(&quantized.quantization);
     if !quantized.rounding.is_empty() {
-        eprint!("{}", rounding_table(&quantized.rounding));
+        text += &rounding_table(&quantized.rounding).to_string();
     }
     for (reason, count) in &gathered.skipped {
-        eprintln!("skipped {count}: {reason}");
+        text += &format!("skipped {count}: {reason}\n");
     }
     let figures = if args.sensitivity || args.json.is_some() {
         layer_figures(&model, &gathered, &quantized, args.sensitivity, &stopped)?
@@ -195,7 +194,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         Vec::new()
     };
     if args.sensitivity {
-        eprint!("{}", layer_table(&figures));
+        text += &layer_table(&figures).to_string();
     }
     let agreement = (!gathered.held_out.is_empty()).then(|| judge(&quantized_model, &gathered.held_out, isa)).transpose()?;
     if let Some(file) = &args.json {
@@ -212,23 +211,26 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         });
         write_text(file, &(serde_json::to_string_pretty(&report)? + "\n"))?;
     }
-    match &agreement {
-        None => eprintln!("no frames were left to judge with; `lidar_ptq eval --against` compares the models on another recording"),
+    text += &match &agreement {
+        None => "no frames were left to judge with; `lidar_ptq eval --against` compares the models on another recording\n".to_owned(),
         Some(agreement) => {
-            eprintln!("against the float model on {} frames that calibration has not seen:\n{}", agreement.frames(), agreement.table());
-            if let Some(worst) = worst_share(agreement).filter(|worst| *worst < args.least_agreement) {
-                let complaint = format!("only {worst:.3} of the boxes agree, less than --least-agreement {}", args.least_agreement);
-                if !args.accept_disagreement {
-                    bail!(
-                        "{complaint}; nothing was written. --accept-disagreement writes the model even so, without calibrating again; more --frames, more --bits or --float layers may mend it"
-                    );
-                }
-                eprintln!("{complaint}");
-            }
+            format!("against the float model on {} frames that calibration has not seen:\n{}\n", agreement.frames(), agreement.table())
         }
+    };
+    crate::say(&text);
+    let worst = agreement.as_ref().and_then(worst_share);
+    if let Some(worst) = worst.filter(|worst| *worst < args.least_agreement) {
+        let complaint = format!("only {worst:.3} of the boxes agree, less than --least-agreement {}", args.least_agreement);
+        if !args.accept_disagreement {
+            bail!(
+                "{complaint}; nothing was written. --accept-disagreement writes the model even so, without calibrating again; more --frames, more --bits or --float layers may mend it"
+            );
+        }
+        crate::say(&format!("{complaint}\n"));
     }
     quantized_model.save(&output, Precision::F32).with_context(|| output.display().to_string())?;
-    eprintln!("wrote {}", output.display());
+    crate::say(&format!("wrote {}\n", output.display()));
+    progress.report(&json!({"model": output, "agreement": worst, "text": text}));
     state.remove()?;
     first_state.remove()?;
     Ok(())
@@ -239,32 +241,26 @@ fn paths(args: &Args) -> Vec<PathBuf> {
 }
 
 /// Reads the frames, and tells the recordings' fingerprint.
-fn gather(args: &Args, model: &Model, stopped: &dyn Fn() -> bool) -> anyhow::Result<(Gathered, String)> {
+fn gather(args: &Args, model: &Model, progress: &Progress, stopped: &dyn Fn() -> bool) -> anyhow::Result<(Gathered, String)> {
     let mut config = model.config().clone();
     args.clouds.change(&mut config)?;
     config.validate().context("these options do not fit the model")?;
     let open = || Inputs::open(&paths(args), wanted_fields(&config), args.clouds.options(&config.points.time));
     let wanted = Wanted { frames: args.frames.max(1), held_out: args.held_out };
-    let progress = |frames: u64, what: &str| -> anyhow::Result<ProgressBar> {
-        let bar = ProgressBar::new(frames);
-        bar.set_style(ProgressStyle::with_template(&format!("{{bar:30}} {{pos}}/{{len}} frames {what}  {{eta}} left"))?);
-        Ok(bar)
+    let counting = |what: &'static str, expected: usize| {
+        let mut met = 0;
+        move || {
+            met += 1;
+            progress.tell(what, met, expected);
+            !stopped()
+        }
     };
     let inputs = open()?;
-    let bar = progress(inputs.expected_frames(), "looked at")?;
-    let mut on_frame = || {
-        bar.inc(1);
-        !stopped()
-    };
+    let mut on_frame = counting("frames looked at", inputs.expected_frames() as usize);
     let choice = Choice::survey(inputs, args.clouds.motion(), (wanted, config.points.sweeps.count), args.seed, &mut on_frame);
-    bar.finish_and_clear();
-    let bar = progress((choice.calibrate.len() + choice.held_out.len()) as u64, "observed")?;
-    let mut on_frame = || {
-        bar.inc(1);
-        !stopped()
-    };
+    let mut on_frame = counting("frames observed", choice.calibrate.len() + choice.held_out.len());
     let gathered = gather_chosen(model, config.clone(), args.clouds.motion(), open()?, &choice, &mut on_frame)?;
-    bar.finish_and_clear();
+    progress.clear();
     if stopped() {
         bail!("interrupted; nothing was written");
     }
@@ -332,6 +328,54 @@ fn state_path(output: &Path, ending: &str) -> PathBuf {
     let mut name = output.file_name().unwrap_or_default().to_owned();
     name.push(ending);
     output.with_file_name(name)
+}
+
+/// A bar for people, or lines for a program.
+enum Progress {
+    Bar(ProgressBar),
+    Lines,
+}
+
+impl Progress {
+    fn new(json: bool) -> anyhow::Result<Self> {
+        if json {
+            return Ok(Self::Lines);
+        }
+        let bar = ProgressBar::new(1);
+        bar.set_style(ProgressStyle::with_template("{bar:30} {msg} {pos}/{len}  {eta} left")?);
+        Ok(Self::Bar(bar))
+    }
+
+    fn tell(&self, stage: &str, done: usize, of: usize) {
+        match self {
+            Self::Bar(bar) => {
+                if done == 1 {
+                    bar.reset();
+                    bar.set_length(of as u64);
+                    bar.set_message(stage.to_owned());
+                }
+                bar.set_position(done as u64);
+            }
+            Self::Lines => print_line(&json!({"stage": stage, "done": done, "of": of})),
+        }
+    }
+
+    fn clear(&self) {
+        if let Self::Bar(bar) = self {
+            bar.finish_and_clear();
+        }
+    }
+
+    fn report(&self, report: &Value) {
+        if matches!(self, Self::Lines) {
+            print_line(&json!({"report": report}));
+        }
+    }
+}
+
+/// Who has stopped listening misses nothing that matters.
+fn print_line(line: &Value) {
+    let _ = writeln!(std::io::stdout(), "{line}");
 }
 
 /// The lower of recall and precision at the highest threshold, if there are boxes.

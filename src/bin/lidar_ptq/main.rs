@@ -14,6 +14,7 @@ mod sim;
 mod train;
 
 use clap::{Parser, Subcommand};
+use lidar_ptq::node::describe;
 use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 use tracing::Level;
@@ -62,22 +63,10 @@ fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            say(&format!("error: {}\n", describe(&error)));
+            say(&format!("error: {}\n", describe(error.as_ref())));
             ExitCode::FAILURE
         }
     }
-}
-
-/// The error and its causes, without those that the text before already tells.
-fn describe(error: &anyhow::Error) -> String {
-    let mut text = String::new();
-    for cause in error.chain().map(ToString::to_string) {
-        if !text.contains(&cause) {
-            text += if text.is_empty() { "" } else { ": " };
-            text += &cause;
-        }
-    }
-    text
 }
 
 /// Writes to stdout. A reader that has gone (`| head`) is no failure.

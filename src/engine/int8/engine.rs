@@ -1,5 +1,9 @@
 //! Running a plan.
 
+mod clipped;
+
+pub use clipped::Clipped;
+
 use super::aligned::AlignedBytes;
 use super::arithmetic::Grid;
 use super::conv::{Conv, EmptyOutput, Sparse, To};
@@ -32,6 +36,8 @@ pub struct Int8Engine {
     /// Whether nothing is skipped.
     dense: bool,
     times: Vec<Duration>,
+    /// By step, if it is to be counted.
+    clipped: Option<Vec<Clipped>>,
 }
 
 /// A step of the last run.
@@ -78,7 +84,8 @@ impl Int8Engine {
         let active = plan.steps.iter().map(|s| vec![0; s.windows()]).collect();
         let empty = vec![None; plan.steps.len()];
         let times = vec![Duration::ZERO; plan.steps.len()];
-        let mut engine = Self { graph, plan, kernels, memory, arrays, seen, active, empty, cells: Vec::new(), dense: true, times };
+        let mut engine =
+            Self { graph, plan, kernels, memory, arrays, seen, active, empty, cells: Vec::new(), dense: true, times, clipped: None };
         engine.learn_empty();
         engine.dense = false;
         Ok(engine)
@@ -127,6 +134,9 @@ impl Int8Engine {
             let start = Instant::now();
             self.run_step(i, inputs)?;
             self.times[i] = start.elapsed();
+            if let Some(clipped) = &mut self.clipped {
+                clipped[i] = clipped::count(&self.plan, i, &self.memory, &self.seen);
+            }
         }
         Ok(())
     }

@@ -19,6 +19,6 @@ mod tests;
 pub use arithmetic::{Clamp, Finish, Grid, Quantizer, Requantize};
 #[cfg(target_arch = "x86_64")]
 pub(super) use cpu::has_tile_unit;
-pub use engine::{Int8Engine, Int8Error, StepReport};
+pub use engine::{Clipped, Int8Engine, Int8Error, StepReport};
 pub use lower::LowerError;
 pub use peak::measured_peak;

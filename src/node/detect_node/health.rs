@@ -1,16 +1,20 @@
 //! What the node knows of its own state, as `/diagnostics` tells it.
 
+use crate::detect::Clipped;
 use crate::ros::msg::diagnostic_msgs::{DiagnosticArray, DiagnosticStatus, KeyValue};
 use crate::ros::msg::std_msgs::Header;
 use crate::ros::transport::SubscriptionStatus;
 use crate::sensor::Stamp;
 use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// Frames over which times are judged: 100 s at 10 Hz.
 const WINDOW: usize = 1000;
 /// An input that is silent for longer is worth a warning, seconds.
 const SILENT_S: f64 = 1.0;
+
+/// A greater share of clipped activations is worth a warning. Methods here clip far less of what they were shown.
+const MAX_CLIPPED: f64 = 0.01;
 
 /// Counts since the start, and times of the last frames.
 pub(super) struct Health {
@@ -29,12 +33,24 @@ pub(super) struct Health {
     pub unsent: u64,
     /// What became of the last wish to load a model, if nothing good.
     pub load_failure: Option<String>,
+    /// By layer, of the first frame since the last report: activations at the end of their range.
+    pub clipped: Option<Vec<(String, Clipped)>>,
     last_skip: Option<String>,
     last_unsent: Option<String>,
     last_cloud: Option<Instant>,
-    /// Processing, and from the measurement to the answer where the clocks agree.
-    times: VecDeque<(Duration, Option<f64>)>,
+    times: VecDeque<Times>,
     reported: Reported,
+}
+
+/// Of a frame, milliseconds.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Times {
+    /// From the start of its work to its boxes' publication.
+    pub processing: f64,
+    /// From the measurement to the answer, where the clocks agree.
+    pub latency: Option<f64>,
+    /// What the node takes beside the detector: reading the cloud, merging sweeps, publishing all there is.
+    pub overhead: f64,
 }
 
 /// The counts at the last report.
@@ -71,6 +87,7 @@ impl Health {
             last_left_out: None,
             unsent: 0,
             load_failure: None,
+            clipped: None,
             last_skip: None,
             last_unsent: None,
             last_cloud: None,
@@ -98,12 +115,12 @@ impl Health {
         self.last_unsent = Some(reason);
     }
 
-    pub fn answer(&mut self, processing: Duration, latency_s: Option<f64>) {
+    pub fn answer(&mut self, times: Times) {
         self.answered += 1;
         if self.times.len() == WINDOW {
             self.times.pop_front();
         }
-        self.times.push_back((processing, latency_s));
+        self.times.push_back(times);
     }
 
     pub fn is_due(&self, period_s: f64) -> bool {
@@ -130,6 +147,7 @@ impl Health {
             fewer_sweeps: self.fewer_sweeps,
             unsent: self.unsent,
         };
+        self.clipped = None;
         DiagnosticArray { header: Header { stamp: facts.now, frame_id: String::new() }, status }
     }
 
@@ -160,8 +178,9 @@ impl Health {
     }
 
     fn times(&self, facts: &Facts, rate_hz: f64) -> Status {
-        let processing: Vec<f64> = self.times.iter().map(|(t, _)| t.as_secs_f64() * 1e3).collect();
-        let latency: Vec<f64> = self.times.iter().filter_map(|(_, l)| l.map(|s| s * 1e3)).collect();
+        let processing: Vec<f64> = self.times.iter().map(|t| t.processing).collect();
+        let overhead: Vec<f64> = self.times.iter().map(|t| t.overhead).collect();
+        let latency: Vec<f64> = self.times.iter().filter_map(|t| t.latency).collect();
         let [p50, p99] = [0.5, 0.99].map(|share| percentile(&processing, share));
         let is_slow = p99.is_some_and(|p99| p99 > facts.max_processing_ms);
         let (level, message) = if is_slow {
@@ -175,6 +194,7 @@ impl Health {
             ("rate_hz", format!("{rate_hz:.2}")),
             ("processing_p50_ms", ms(p50)),
             ("processing_p99_ms", ms(p99)),
+            ("node_overhead_p50_ms", ms(percentile(&overhead, 0.5))),
             ("pipeline_latency_p50_ms", ms(percentile(&latency, 0.5))),
             ("pipeline_latency_p99_ms", ms(percentile(&latency, 0.99))),
         ];
@@ -195,11 +215,28 @@ impl Health {
     }
 
     fn model(&self, facts: &Facts) -> Status {
-        let (level, message) = match &self.load_failure {
-            Some(reason) => (DiagnosticStatus::WARN, format!("the model was not replaced: {reason}")),
-            None => (DiagnosticStatus::OK, "running".to_owned()),
+        let layers = self.clipped.as_deref().unwrap_or_default();
+        let sum = layers.iter().fold(Clipped::default(), |sum, (_, c)| Clipped { clipped: sum.clipped + c.clipped, of: sum.of + c.of });
+        let worst = layers.iter().max_by(|a, b| a.1.share().total_cmp(&b.1.share()));
+        let (level, message) = match (&self.load_failure, worst) {
+            (Some(reason), _) => (DiagnosticStatus::WARN, format!("the model was not replaced: {reason}")),
+            (None, Some((layer, clipped))) if sum.share() > MAX_CLIPPED => {
+                let [all, worst] = [sum, *clipped].map(|c| 100.0 * c.share());
+                let message = format!(
+                    "{all:.2} of 100 activations are clipped, {worst:.2} of {layer}: the clouds are unlike those of calibration; calibrate anew, \
+                     or look at the intensity's scale"
+                );
+                (DiagnosticStatus::WARN, message)
+            }
+            (None, _) => (DiagnosticStatus::OK, "running".to_owned()),
         };
-        ("model", level, message, facts.model.clone())
+        let mut values = facts.model.clone();
+        if let Some((layer, clipped)) = worst {
+            values.push(("clipped_share", format!("{:.5}", sum.share())));
+            values.push(("clipped_most_in", layer.clone()));
+            values.push(("clipped_most_share", format!("{:.5}", clipped.share())));
+        }
+        ("model", level, message, values)
     }
 
     fn output(&self) -> Status {

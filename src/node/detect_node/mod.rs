@@ -3,22 +3,26 @@
 //! One thread takes everything that has arrived, works on the newest cloud that can be worked on, and publishes. Clouds that a
 //! newer one overtakes are counted; their points still serve as older sweeps. Nothing that comes in ends the node.
 
+mod declarations;
 mod health;
+mod live;
 mod model;
 mod params;
 
-pub use params::{DetectParams, ParamsError};
+pub use params::DetectParams;
 
-use self::health::{Facts, Health};
-use self::model::{LoadedModel, Loading};
+use self::health::{Facts, Health, Times};
+use self::model::{LoadedModel, Loading, tuned};
 use super::input::{CloudReader, OpenFrame};
 use super::messages::{MarkerStyle, detection_array, marker_array};
 use super::motion::{MotionLimits, MotionSource, MotionTracker};
 use super::perception::{Frame, Perception};
 use super::waiting::{Arrived, Waiting};
+use crate::detect::DetectorConfig;
 use crate::engine::Isa;
 use crate::ros::bag::RawMessage;
 use crate::ros::cdr::CdrError;
+use crate::ros::declarations::DeclaredParameters;
 use crate::ros::interface::{Interface, Publisher, Reliability, Service, Subscription};
 use crate::ros::msg::diagnostic_msgs::DiagnosticArray;
 use crate::ros::msg::lidar_ptq_msgs::{LoadModel, LoadModelResponse};
@@ -32,6 +36,7 @@ use crate::ros::msg::vision_msgs::Detection3DArray;
 use crate::ros::msg::visualization_msgs::MarkerArray;
 use crate::ros::msg::{RosMessage, RosService};
 use crate::ros::names::{NameError, NodeName};
+use crate::ros::parameter_server::ParameterServer;
 use crate::ros::transport::{Received, Request, RequestId, SubscriptionStatus, Transport, TransportError};
 use crate::sensor::{LeftOut, Stamp};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -74,11 +79,16 @@ struct Names {
 pub struct DetectNode {
     node: NodeName,
     names: Names,
+    server: ParameterServer,
+    declared: DeclaredParameters,
+    /// What `declared` says.
     params: DetectParams,
     isa: Isa,
     perception: Perception,
     reader: CloudReader,
     classes: Vec<String>,
+    /// Of the model's file, before the parameters change it.
+    model_config: DetectorConfig,
     model_facts: Vec<(&'static str, String)>,
     waiting: Waiting<OpenFrame>,
     loading: Option<Loading>,
@@ -87,6 +97,7 @@ pub struct DetectNode {
     /// Of the last cloud.
     fields: String,
     frame_id: String,
+    reading: Duration,
     last_stamp: Option<Stamp>,
     /// Simulated time, where there is one.
     clock: Option<Stamp>,
@@ -105,11 +116,11 @@ pub enum StartError {
 }
 
 impl DetectNode {
-    /// Loads the model. Nothing is received yet: see [`DetectNode::interface`] and [`DetectNode::run`].
+    /// Loads the model. `declared` comes from [`DetectParams::declare`]. Nothing is received yet: see [`DetectNode::interface`] and [`DetectNode::run`].
     ///
     /// # Errors
     /// A model that cannot be loaded, or that the parameters do not fit; names that ROS does not allow.
-    pub fn new(node: NodeName, remaps: &[(String, String)], params: DetectParams, isa: Isa) -> Result<Self, StartError> {
+    pub fn new(node: NodeName, remaps: &[(String, String)], declared: DeclaredParameters, isa: Isa) -> Result<Self, StartError> {
         let name = |name: &str| node.resolve_remapped(name, remaps);
         let names = Names {
             cloud: name("~/input/pointcloud")?,
@@ -126,16 +137,21 @@ impl DetectNode {
             load_model: name("~/load_model")?,
             reset: name("~/reset")?,
         };
+        let server = ParameterServer::new(&node, remaps)?;
+        let params = DetectParams::new(&declared);
         let model = LoadedModel::load(&params.model_path, &params, isa).map_err(StartError::Model)?;
         let limits = MotionLimits { max_gap_s: params.max_pose_gap_s, ..MotionLimits::default() };
         let motion = MotionTracker::with_limits(params.fixed_frame.clone(), limits);
         Ok(Self {
             node,
             names,
+            server,
+            declared,
             isa,
             perception: Perception::new(model.detector, motion),
             reader: model.reader,
             classes: model.classes,
+            model_config: model.config,
             model_facts: model.facts,
             params,
             waiting: Waiting::default(),
@@ -144,6 +160,7 @@ impl DetectNode {
             health: Health::new(),
             fields: String::new(),
             frame_id: String::new(),
+            reading: Duration::ZERO,
             last_stamp: None,
             clock: None,
             last_answer: None,
@@ -173,11 +190,14 @@ impl DetectNode {
                 Publisher::new::<Float64>(names.processing_ms.clone()),
                 Publisher::new::<Float64>(names.latency_ms.clone()),
                 Publisher::new::<Float64>(names.cyclic_ms.clone()),
+                self.server.publisher(),
             ],
-            services: vec![
-                Service { name: names.load_model.clone(), type_name: LoadModel::TYPE },
-                Service { name: names.reset.clone(), type_name: Trigger::TYPE },
-            ],
+            services: [(&names.load_model, LoadModel::TYPE), (&names.reset, Trigger::TYPE)]
+                .map(|(name, type_name)| Service { name: name.clone(), type_name })
+                .into_iter()
+                .chain(self.server.services())
+                .collect(),
+            clients: Vec::new(),
         }
     }
 
@@ -193,7 +213,7 @@ impl DetectNode {
                 match received {
                     Received::Message(message) => self.take(message),
                     Received::Request(request) => self.serve(request, transport),
-                    Received::Nothing => break,
+                    Received::Nothing | Received::Response(_) => break,
                     Received::End => {
                         self.work(None, transport);
                         self.report(transport);
@@ -227,9 +247,10 @@ impl DetectNode {
 
     fn take_cloud(&mut self, message: RawMessage) {
         self.health.cloud_came();
-        let arrived = message.stamp;
+        let (arrived, start) = (message.stamp, Instant::now());
         match self.reader.open(self.names.cloud.clone(), message) {
             Ok(frame) => {
+                self.reading = start.elapsed();
                 let stamp = frame.cloud.stamp;
                 if self.last_stamp.is_some_and(|last| last.seconds_since(stamp) > TIME_SET_BACK_S) {
                     tracing::warn!("time was set back; what was known of the motion is forgotten");
@@ -270,10 +291,16 @@ impl DetectNode {
 
     fn detect(&mut self, input: &OpenFrame, transport: &mut dyn Transport) {
         let start = Instant::now();
+        // One frame a report: it costs a look at every activation.
+        let is_counted = self.health.clipped.is_none();
+        self.perception.count_clipped(is_counted);
         let frame = match self.perception.on_cloud(input, &mut |_| {}) {
             Ok(frame) => frame,
             Err(error) => return self.health.skip(format!("{:#}", anyhow::Error::from(error))),
         };
+        if is_counted {
+            self.health.clipped = Some(self.perception.detector().clipped());
+        }
         self.note_sweeps(&frame);
         let (stamp, frame_id, boxes) = (frame.cloud.stamp, &frame.cloud.frame_id, &frame.detections.boxes);
         let detections = detection_array(stamp, frame_id, boxes, &self.classes);
@@ -287,7 +314,6 @@ impl DetectNode {
 
         let latency_s = self.time(transport).seconds_since(stamp);
         let latency_s = Some(latency_s).filter(|s| (0.0..MAX_LATENCY_S).contains(s));
-        self.health.answer(processing, latency_s);
         let ms = |seconds: f64| Float64 { data: seconds * 1e3 };
         self.publish(transport, &self.names.processing_ms.clone(), &ms(processing.as_secs_f64()));
         if let Some(latency_s) = latency_s {
@@ -296,6 +322,11 @@ impl DetectNode {
         if let Some(cyclic_s) = cyclic_s {
             self.publish(transport, &self.names.cyclic_ms.clone(), &ms(cyclic_s));
         }
+        let stages = frame.detections.times;
+        let detector = stages.voxelize + stages.network + stages.decode;
+        let overhead = (self.reading + start.elapsed()).saturating_sub(detector);
+        let [processing, overhead] = [processing, overhead].map(|t| t.as_secs_f64() * 1e3);
+        self.health.answer(Times { processing, latency: latency_s.map(|s| s * 1e3), overhead });
     }
 
     fn marker_style(&self) -> MarkerStyle {
@@ -331,7 +362,7 @@ impl DetectNode {
         if *request.service == *self.names.reset {
             self.forget();
             let response = TriggerResponse { success: true, message: "sweeps and motion are gathered anew".into() };
-            self.answer::<Trigger>(transport, request.id, &response);
+            self.answer::<Trigger>(transport, &request.service, request.id, &response);
         } else if *request.service == *self.names.load_model {
             let started = LoadModel::decode_request(&request.data).map_err(|e: CdrError| e.to_string()).and_then(|asked| {
                 if self.loading.is_some() {
@@ -343,9 +374,12 @@ impl DetectNode {
             match started {
                 Ok(loading) => self.loading = Some(loading),
                 Err(message) => {
-                    self.answer::<LoadModel>(transport, request.id, &LoadModelResponse { success: false, message });
+                    let refused = LoadModelResponse { success: false, message };
+                    self.answer::<LoadModel>(transport, &request.service, request.id, &refused);
                 }
             }
+        } else {
+            self.serve_parameters(&request, transport);
         }
     }
 
@@ -353,15 +387,12 @@ impl DetectNode {
     fn take_over_model(&mut self, transport: &mut dyn Transport) {
         let Some((result, asked_by)) = self.loading.as_ref().and_then(|l| Some((l.poll()?, l.asked_by))) else { return };
         self.loading = None;
-        let response = match result {
-            Ok(model) => {
-                tracing::info!(path = %model.path.display(), "another model runs");
-                self.perception.replace_detector(model.detector);
-                self.reader = model.reader;
-                self.classes = model.classes;
-                self.model_facts = model.facts;
+        let response = match result.and_then(|model| self.swap(model)) {
+            Ok(path) => {
+                tracing::info!(path, "another model runs");
                 self.health.load_failure = None;
-                LoadModelResponse { success: true, message: format!("{} runs", model.path.display()) }
+                self.note_model_path(path.clone(), transport);
+                LoadModelResponse { success: true, message: format!("{path} runs") }
             }
             Err(error) => {
                 let reason = format!("{error:#}");
@@ -370,11 +401,22 @@ impl DetectNode {
                 LoadModelResponse { success: false, message: reason }
             }
         };
-        self.answer::<LoadModel>(transport, asked_by, &response);
+        self.answer::<LoadModel>(transport, &self.names.load_model.clone(), asked_by, &response);
     }
 
-    fn answer<S: RosService>(&mut self, transport: &mut dyn Transport, to: RequestId, response: &S::Response) {
-        let service = if S::TYPE == Trigger::TYPE { &self.names.reset } else { &self.names.load_model };
+    /// Parameters may have changed since the model was asked for; the path of the model that runs now.
+    fn swap(&mut self, mut model: LoadedModel) -> anyhow::Result<String> {
+        let config = tuned(&model.config, &self.params)?;
+        model.detector.set_decode(config.decode)?;
+        self.perception.replace_detector(model.detector);
+        self.reader = model.reader;
+        self.classes = model.classes;
+        self.model_config = model.config;
+        self.model_facts = model.facts;
+        Ok(model.path.display().to_string())
+    }
+
+    fn answer<S: RosService>(&mut self, transport: &mut dyn Transport, service: &str, to: RequestId, response: &S::Response) {
         if let Err(error) = transport.reply(service, to, &S::encode_response(response)) {
             self.health.unsent(error.to_string());
         }

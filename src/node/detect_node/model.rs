@@ -1,7 +1,7 @@
 //! The model that runs, and how another takes its place: loaded and tried beside it, swapped in between two frames.
 
 use super::params::{DetectParams, setting_name};
-use crate::detect::{Detector, Model, network};
+use crate::detect::{Detector, DetectorConfig, Model, network};
 use crate::engine::Isa;
 use crate::node::input::CloudReader;
 use crate::node::wanted_fields;
@@ -14,6 +14,8 @@ pub(super) struct LoadedModel {
     pub detector: Detector,
     pub reader: CloudReader,
     pub classes: Vec<String>,
+    /// As the file has it, before the parameters change it.
+    pub config: DetectorConfig,
     pub path: PathBuf,
     /// For diagnostics.
     pub facts: Vec<(&'static str, String)>,
@@ -23,9 +25,7 @@ impl LoadedModel {
     /// Reads the file, applies the parameters, makes the engine.
     pub fn load(path: &Path, params: &DetectParams, isa: Isa) -> anyhow::Result<Self> {
         let model = Model::load(path).with_context(|| path.display().to_string())?;
-        let mut config = model.config().clone();
-        params.tuning.apply(&mut config, &setting_name)?;
-        config.validate().with_context(|| format!("{}: the parameters do not fit the model", path.display()))?;
+        let config = tuned(model.config(), params).with_context(|| path.display().to_string())?;
         let network = network(&model, isa).map_err(anyhow::Error::from_boxed).with_context(|| path.display().to_string())?;
         let reader = CloudReader::new(wanted_fields(&config), None, config.points.time.clone());
         let facts = vec![
@@ -38,8 +38,16 @@ impl LoadedModel {
         ];
         let classes = config.classes();
         let detector = Detector::new(config, network).with_context(|| path.display().to_string())?;
-        Ok(Self { detector, reader, classes, path: path.to_owned(), facts })
+        Ok(Self { detector, reader, classes, config: model.config().clone(), path: path.to_owned(), facts })
     }
+}
+
+/// A model's configuration as the parameters want it.
+pub(super) fn tuned(own: &DetectorConfig, params: &DetectParams) -> anyhow::Result<DetectorConfig> {
+    let mut config = own.clone();
+    params.tuning.apply(&mut config, &setting_name)?;
+    config.validate().context("the parameters do not fit the model")?;
+    Ok(config)
 }
 
 /// A model on its way, on a thread of its own.

@@ -3,6 +3,7 @@
 //! Names, types, QoS and bytes are those of ROS 2's own middlewares (`rmw_cyclonedds_cpp`, `rmw_fastrtps_cpp`), so their nodes
 //! and tools see this one as any other. There is no shared memory: a cloud goes through UDP, also on one host.
 
+mod first_answers;
 mod graph;
 mod names;
 mod qos;
@@ -10,6 +11,7 @@ mod raw;
 mod receiver;
 mod service;
 
+use self::first_answers::FirstAnswers;
 use self::graph::Graph;
 use self::raw::{Payload, RawWriter};
 use self::receiver::Receiver;
@@ -18,13 +20,16 @@ use super::interface::Interface;
 use super::transport::{Publication, Received, RequestId, SubscriptionStatus, Transport, TransportError};
 use crate::sensor::Stamp;
 use rustdds::dds::result::WriteError;
-use rustdds::{DomainParticipantBuilder, QosPolicies, RTPSEntity, Timestamp, TopicKind, WriteOptionsBuilder};
+use rustdds::{DomainParticipant, DomainParticipantBuilder, QosPolicies, RTPSEntity, Timestamp, TopicKind, WriteOptionsBuilder};
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// How often it is looked whether a new caller is known by now.
+const ANSWER_PERIOD: Duration = Duration::from_millis(10);
 
 /// Which part of a network to take part in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +79,10 @@ pub struct DdsTransport {
     publishers: HashMap<String, RawWriter>,
     /// By service.
     answers: HashMap<String, RawWriter>,
+    first_answers: FirstAnswers,
+    participant: DomainParticipant,
+    /// By the service of another node.
+    calls: HashMap<String, RawWriter>,
     stop: Arc<AtomicBool>,
     receiver: Option<JoinHandle<()>>,
 }
@@ -97,29 +106,57 @@ impl DdsTransport {
         };
         let mut publishers: HashMap<String, RawWriter> = HashMap::new();
         for p in &interface.publishers {
-            publishers.insert(p.topic.clone(), writer(names::topic(&p.topic), names::type_name(p.type_name, ""), qos::writer())?);
+            publishers.insert(p.topic.clone(), writer(names::topic(&p.topic), names::type_name(p.type_name, ""), qos::writer(p.latched))?);
         }
         let mut answers: HashMap<String, RawWriter> = HashMap::new();
         for s in &interface.services {
             answers
                 .insert(s.name.clone(), writer(names::reply_topic(&s.name), names::type_name(s.type_name, "_Response"), qos::service())?);
         }
+        let mut calls: HashMap<String, RawWriter> = HashMap::new();
+        for s in &interface.clients {
+            calls.insert(s.name.clone(), writer(names::request_topic(&s.name), names::type_name(s.type_name, "_Request"), qos::service())?);
+        }
         let inbox = Arc::new(Inbox::new(interface.subscriptions.iter().map(|s| (s.topic.clone(), s.keep))));
         let graph = Graph::new(&participant, &publisher, interface.node.clone(), options.gid_bytes)
             .map_err(|e| failed("announcing the node", e))?;
-        let writers = publishers.values().chain(answers.values()).map(RTPSEntity::guid).collect();
-        let receiver = Receiver::new(participant, interface, inbox.clone(), graph, writers)?;
+        let writers = publishers.values().chain(answers.values()).chain(calls.values()).map(RTPSEntity::guid).collect();
+        let callers = calls.iter().map(|(service, writer)| (service.clone(), writer.guid())).collect();
+        let receiver = Receiver::new(participant.clone(), interface, inbox.clone(), graph, writers, &callers)?;
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
         let thread = std::thread::Builder::new().name("dds receiver".into()).spawn(move || receiver.run(&stopped));
         let receiver = Some(thread.map_err(|e| failed("starting a thread", e.to_string()))?);
-        Ok(Self { inbox, publishers, answers, stop, receiver })
+        Ok(Self { inbox, publishers, answers, first_answers: FirstAnswers::default(), participant, calls, stop, receiver })
+    }
+}
+
+impl DdsTransport {
+    fn send_answer(&self, service: &str, to: RequestId, data: &[u8]) -> Result<(), TransportError> {
+        let Some(writer) = self.answers.get(service) else { return Err(TransportError::NotDeclared { topic: service.to_owned() }) };
+        let (payload, question) = service::answer(to, data);
+        let options = WriteOptionsBuilder::new().source_timestamp(Timestamp::now()).related_sample_identity(question).build();
+        writer.write_with_options(payload, options).map(|_| ()).map_err(|e| write_error(service, e))
     }
 }
 
 impl Transport for DdsTransport {
     fn receive(&mut self, wait: Duration) -> Result<Received, TransportError> {
-        Ok(self.inbox.take(wait).unwrap_or(Received::Nothing))
+        let mut left = wait;
+        loop {
+            for answer in self.first_answers.take_due(&self.participant) {
+                if let Err(error) = self.send_answer(&answer.service, answer.to, &answer.data) {
+                    tracing::warn!(service = answer.service, %error, "an answer was not sent");
+                }
+            }
+            let part = if self.first_answers.is_empty() { left } else { left.min(ANSWER_PERIOD) };
+            left = left.saturating_sub(part);
+            match self.inbox.take(part) {
+                Some(received) => return Ok(received),
+                None if left.is_zero() => return Ok(Received::Nothing),
+                None => {}
+            }
+        }
     }
 
     /// Messages are little-endian, as `RosMessage::encode` gives them.
@@ -130,10 +167,19 @@ impl Transport for DdsTransport {
     }
 
     fn reply(&mut self, service: &str, to: RequestId, data: &[u8]) -> Result<(), TransportError> {
-        let Some(writer) = self.answers.get(service) else { return Err(TransportError::NotDeclared { topic: service.to_owned() }) };
-        let (payload, question) = service::answer(to, data);
-        let options = WriteOptionsBuilder::new().source_timestamp(Timestamp::now()).related_sample_identity(question).build();
-        writer.write_with_options(payload, options).map(|_| ()).map_err(|e| write_error(service, e))
+        if self.first_answers.has_met(service, to) {
+            return self.send_answer(service, to, data);
+        }
+        self.first_answers.push(service, to, data);
+        Ok(())
+    }
+
+    /// In the way of Fast DDS, which a server of this crate understands; nodes on `rmw_cyclonedds_cpp` do not.
+    fn call(&mut self, service: &str, data: &[u8]) -> Result<i64, TransportError> {
+        let Some(writer) = self.calls.get(service) else { return Err(TransportError::NotDeclared { topic: service.to_owned() }) };
+        let options = WriteOptionsBuilder::new().source_timestamp(Timestamp::now()).build();
+        let sent = writer.write_with_options(Payload::of_message(data), options).map_err(|e| write_error(service, e))?;
+        Ok(sent.sequence_number.into())
     }
 
     fn now(&self) -> Stamp {

@@ -6,8 +6,10 @@ use rustdds::{Duration, QosPolicies, QosPolicyBuilder};
 /// Samples that DDS itself keeps of a topic before they are taken, which is done at once. Clouds are large: this bounds the memory.
 const READER_DEPTH: i32 = 8;
 const READER_MAX_SAMPLES: i32 = 16;
-/// Samples that wait at most for a subscriber's acknowledgement; of slower ones, new samples are dropped.
-const WRITER_MAX_SAMPLES: i32 = 32;
+/// Samples that wait at most for a subscriber's acknowledgement; beyond that, new samples are dropped, for all subscribers. A subscriber
+/// that has gone without a word (out of wireless range, stopped in a debugger) is let go when its lease is over, 10 to 20 s later: until
+/// then the others must get what they are sent, also at 20 Hz.
+const WRITER_MAX_SAMPLES: i32 = 512;
 /// How long a sample waits for a place among these. Nothing here may hold up the next frame.
 const MAX_BLOCKING_MS: i64 = 5;
 
@@ -20,8 +22,9 @@ pub(super) fn service() -> QosPolicies {
     profile(true, false, 64, 64)
 }
 
-pub(super) fn writer() -> QosPolicies {
-    profile(true, false, 10, WRITER_MAX_SAMPLES)
+/// To those who come later, a latched topic gives its last message only.
+pub(super) fn writer(latched: bool) -> QosPolicies {
+    profile(true, latched, if latched { 1 } else { 10 }, WRITER_MAX_SAMPLES)
 }
 
 /// Of the topic by which nodes make themselves known.

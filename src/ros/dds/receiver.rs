@@ -6,7 +6,7 @@ use super::{names, qos, service};
 use crate::ros::bag::RawMessage;
 use crate::ros::inbox::Inbox;
 use crate::ros::interface::{Interface, Reliability, Subscription};
-use crate::ros::transport::{Received, Request, TransportError};
+use crate::ros::transport::{Received, Request, Response, TransportError};
 use rustdds::dds::result::ReadError;
 use rustdds::mio1::{Events, Interest, Poll, Token};
 use rustdds::{DomainParticipant, GUID, QosPolicies, Subscriber, Topic, TopicKind};
@@ -55,16 +55,22 @@ enum Source {
     Service {
         name: Arc<str>,
     },
+    /// Answers to what this node has asked with this writer.
+    Client {
+        service: Arc<str>,
+        writer: GUID,
+    },
 }
 
 impl Receiver {
-    /// `writers`: the node's, for those who ask what it is made of.
+    /// `writers`: the node's, for those who ask what it is made of. `callers`: those that call others' services, by service.
     pub(super) fn new(
         participant: DomainParticipant,
         interface: &Interface,
         inbox: Arc<Inbox>,
         graph: Graph,
         writers: Vec<GUID>,
+        callers: &HashMap<String, GUID>,
     ) -> Result<Self, TransportError> {
         let failed = |reason: String| super::failed("receiving", reason);
         let subscriber = participant.create_subscriber(&QosPolicies::qos_none()).map_err(|e| failed(e.to_string()))?;
@@ -82,6 +88,11 @@ impl Receiver {
         for s in &interface.services {
             let what = Source::Service { name: s.name.as_str().into() };
             receiver.open(names::request_topic(&s.name), names::type_name(s.type_name, "_Request"), qos::service(), what)?;
+        }
+        for s in &interface.clients {
+            let Some(writer) = callers.get(&s.name).copied() else { continue };
+            let what = Source::Client { service: s.name.as_str().into(), writer };
+            receiver.open(names::reply_topic(&s.name), names::type_name(s.type_name, "_Response"), qos::service(), what)?;
         }
         receiver.announce();
         Ok(receiver)
@@ -205,6 +216,13 @@ impl Channel {
                     let (topic, type_name) = (topic.clone(), type_name.clone());
                     let data = sample.into_value();
                     inbox.push(*number, Received::Message(RawMessage { topic, type_name, stamp: super::system_now(), data }));
+                }
+                Source::Client { service, writer: caller } => {
+                    // Answers to others come in here, too.
+                    if let Some(question) = sample.related_sample_identity().filter(|q| q.writer_guid == *caller) {
+                        let (call, service) = (question.sequence_number.into(), service.clone());
+                        inbox.push_request(Received::Response(Response { service, call, data: sample.into_value() }));
+                    }
                 }
                 Source::Service { name } => {
                     let related = sample.related_sample_identity();

@@ -1,6 +1,6 @@
 //! `lidar_ptq_msgs`, the package in `msgs/`.
 
-use super::{RosService, cdr_struct};
+use super::{RosAction, RosService, cdr_struct};
 
 cdr_struct! {
     #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -26,4 +26,59 @@ impl RosService for LoadModel {
     type Request = LoadModelRequest;
     type Response = LoadModelResponse;
     const TYPE: &'static str = "lidar_ptq_msgs/srv/LoadModel";
+}
+
+cdr_struct! {
+    /// What shall be calibrated, and with what. Empty texts: as the node's parameters say.
+    #[derive(Clone, Debug, Default, PartialEq)]
+    pub struct CalibrateGoal {
+        /// A bag on the node's own computer; empty: record one first.
+        pub bag: String,
+        pub record_minutes: f64,
+        /// A float model.
+        pub model: String,
+        /// Where the quantized model goes.
+        pub output: String,
+        /// Ask the detector to load the result.
+        pub load: bool,
+    }
+}
+
+cdr_struct! {
+    #[derive(Clone, Debug, Default, PartialEq)]
+    pub struct CalibrateResult {
+        pub success: bool,
+        /// Why not, or what was done.
+        pub message: String,
+        /// The file that was written; empty: none.
+        pub model: String,
+        /// Whether the detector runs it now.
+        pub loaded: bool,
+        /// The lower of recall and precision against the float model at a score of 0.3; negative: not known.
+        pub agreement: f64,
+        /// Tables: what became of each layer, and how the boxes agree.
+        pub report: String,
+    }
+}
+
+cdr_struct! {
+    #[derive(Clone, Debug, Default, PartialEq)]
+    pub struct CalibrateFeedback {
+        /// What is done now.
+        pub stage: String,
+        pub done: u32,
+        pub of: u32,
+    }
+}
+
+/// Makes a quantized model from what the robot sees.
+pub struct Calibrate;
+
+impl RosAction for Calibrate {
+    type Goal = CalibrateGoal;
+    type Result = CalibrateResult;
+    type Feedback = CalibrateFeedback;
+    const SEND_GOAL: &'static str = "lidar_ptq_msgs/action/Calibrate_SendGoal";
+    const GET_RESULT: &'static str = "lidar_ptq_msgs/action/Calibrate_GetResult";
+    const FEEDBACK: &'static str = "lidar_ptq_msgs/action/Calibrate_FeedbackMessage";
 }

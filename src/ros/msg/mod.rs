@@ -2,10 +2,12 @@
 //!
 //! A new message is a definition file, a `cdr_struct!` with its fields in order, and a `ros_message!` line.
 
+pub mod action_msgs;
 pub mod diagnostic_msgs;
 pub mod geometry_msgs;
 pub mod lidar_ptq_msgs;
 pub mod nav_msgs;
+pub mod rcl_interfaces;
 pub mod rosgraph_msgs;
 pub mod sensor_msgs;
 pub mod std_msgs;
@@ -26,9 +28,7 @@ pub trait RosMessage: Cdr {
 
     /// Little-endian CDR with encapsulation.
     fn encode(&self) -> Vec<u8> {
-        let mut writer = CdrWriter::new(Endian::Little);
-        self.write(&mut writer);
-        writer.finish()
+        encode(self)
     }
 
     /// From CDR with encapsulation, either byte order. Bytes after the last field are ignored: some middlewares pad.
@@ -51,10 +51,36 @@ pub trait RosService {
 
     /// Little-endian CDR with encapsulation.
     fn encode_response(response: &Self::Response) -> Vec<u8> {
-        let mut writer = CdrWriter::new(Endian::Little);
-        response.write(&mut writer);
-        writer.finish()
+        encode(response)
     }
+
+    /// Little-endian CDR with encapsulation.
+    fn encode_request(request: &Self::Request) -> Vec<u8> {
+        encode(request)
+    }
+
+    /// From CDR with encapsulation, either byte order.
+    fn decode_response(bytes: &[u8]) -> Result<Self::Response, CdrError> {
+        Self::Response::read(&mut CdrReader::new(bytes, Self::TYPE)?)
+    }
+}
+
+/// An action: a goal that takes its time, tells how far it is, and has a result. Its services and topics are made of these types
+/// ([`crate::ros::action`]).
+pub trait RosAction {
+    type Goal: Cdr;
+    type Result: Cdr + Default;
+    type Feedback: Cdr;
+    /// Such as `lidar_ptq_msgs/action/Calibrate_SendGoal`.
+    const SEND_GOAL: &'static str;
+    const GET_RESULT: &'static str;
+    const FEEDBACK: &'static str;
+}
+
+fn encode(value: &impl Cdr) -> Vec<u8> {
+    let mut writer = CdrWriter::new(Endian::Little);
+    value.write(&mut writer);
+    writer.finish()
 }
 
 /// A struct whose CDR form is its fields in order.

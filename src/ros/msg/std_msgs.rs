@@ -30,6 +30,18 @@ cdr_struct! {
     }
 }
 
+cdr_struct! {
+    /// `std_msgs/String`.
+    #[derive(Clone, Debug, Default, PartialEq, Eq)]
+    pub struct Text {
+        pub data: String,
+    }
+}
+
+ros_message! {
+    Text: "std_msgs" "String"
+}
+
 ros_message! {
     Float64: "std_msgs" "Float64"
 }
