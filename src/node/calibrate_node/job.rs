@@ -62,7 +62,14 @@ impl Job {
     /// `program` is `lidar_ptq`.
     pub fn start(program: &Path, plan: &JobPlan, params: &CalibrateParams) -> io::Result<Self> {
         let mut command = Command::new(program);
-        command.arg("calibrate").arg(&plan.model).arg("--bag").arg(&plan.bag).arg("-o").arg(&plan.output).args(["--force", "--progress-json"]);
+        command
+            .arg("calibrate")
+            .arg(&plan.model)
+            .arg("--bag")
+            .arg(&plan.bag)
+            .arg("-o")
+            .arg(&plan.output)
+            .args(["--force", "--progress-json"]);
         command.args(arguments(params));
         if let Some(topic) = plan.topic.as_ref() {
             command.args(["--topic", topic]);
