@@ -47,7 +47,7 @@ impl Choice {
     /// recorded are left out where there are others: less is in them than the network will see. `on_frame` hears of each frame, and may
     /// end the reading by returning false.
     pub fn survey(
-        mut inputs: Inputs,
+        inputs: Inputs,
         mut motion: MotionTracker,
         (wanted, sweeps): (Wanted, usize),
         seed: u64,
@@ -58,7 +58,7 @@ impl Choice {
         let (mut seen, mut thin) = (Vec::new(), Vec::new());
         let mut prints = Vec::new();
         let (mut number, mut recording, mut first, mut before) = (0, 0, None, 0);
-        while let Some(event) = inputs.next() {
+        for event in inputs {
             match event {
                 Event::Start { .. } => {
                     motion.reset();
@@ -114,16 +114,17 @@ fn occupancy(cloud: &PointCloud) -> [f64; OCCUPANCY] {
     counts.map(|n: f64| n.ln_1p())
 }
 
-/// Coordinates in which time, place and occupancy matter alike: each has a mean square of 1 over the frames.
+/// Coordinates in which time, position, heading and occupancy matter alike: each has a mean square of 1 over the frames.
 fn coordinates(frames: &[Traits]) -> Vec<Vec<f64>> {
-    let time = |f: &Traits| vec![f.time_s];
-    let place = |f: &Traits| f.place.map_or(vec![0.0; 2], |p| vec![p[0], p[1]]);
-    let heading = |f: &Traits| f.place.map_or(vec![0.0; 2], |p| vec![p[2], p[3]]);
-    let occupancy = |f: &Traits| f.occupancy.to_vec();
+    let group = |f: &Traits, group: usize| match (group, f.place) {
+        (0, _) => vec![f.time_s],
+        (1, place) => place.map_or(vec![0.0; 2], |p| vec![p[0], p[1]]),
+        (2, place) => place.map_or(vec![0.0; 2], |p| vec![p[2], p[3]]),
+        _ => f.occupancy.to_vec(),
+    };
     let mut all = vec![Vec::new(); frames.len()];
-    let groups: [&dyn Fn(&Traits) -> Vec<f64>; 4] = [&time, &place, &heading, &occupancy];
-    for group in groups {
-        let mut values: Vec<Vec<f64>> = frames.iter().map(group).collect();
+    for number in 0..4 {
+        let mut values: Vec<Vec<f64>> = frames.iter().map(|f| group(f, number)).collect();
         let width = values.first().map_or(0, Vec::len);
         let count = frames.len().max(1) as f64;
         let means: Vec<f64> = (0..width).map(|i| values.iter().map(|v| v[i]).sum::<f64>() / count).collect();
