@@ -21,6 +21,9 @@ pub struct Frontier<'a> {
     kept: Vec<BTreeMap<NodeId, Kept>>,
 }
 
+/// Nodes and their values in a frame.
+type Seen<'v> = [(NodeId, &'v ArrayD<f32>)];
+
 /// A value that can be put together again, to the bit.
 enum Kept {
     Bytes { grid: Grid, shape: Vec<usize>, bytes: Vec<u8> },
@@ -52,7 +55,7 @@ impl<'a> Frontier<'a> {
         &mut self,
         wanted: &BTreeSet<NodeId>,
         (scheme, params): (&Scheme, &Params),
-        observe: &mut dyn FnMut(usize, &[(NodeId, &ArrayD<f32>)]) -> bool,
+        observe: &mut dyn FnMut(usize, &Seen<'_>) -> bool,
     ) -> Result<bool, EngineError> {
         let step = self.step(wanted);
         let mut engine = FloatEngine::with_scheme(&step.graph, params, scheme)?;
@@ -223,6 +226,6 @@ mod tests {
         }
         assert_eq!(compared, 15);
         // A layer that reads what has been kept from long before.
-        assert!(frontier.advance(&BTreeSet::from([shared]), (&scheme, &params), &mut |f, seen| seen[0].1 == &values[f][&shared]).unwrap());
+        assert!(frontier.advance(&BTreeSet::from([shared]), (&scheme, &params), &mut |f, seen| *seen[0].1 == values[f][&shared]).unwrap());
     }
 }

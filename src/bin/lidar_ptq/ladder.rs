@@ -180,7 +180,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     if model.quantization().is_some() {
         bail!("{}: is quantized already; give the float model that it was made from", args.model.display());
     }
-    if args.draws == 0 || args.frames == 0 || !(args.every >= 0.0) {
+    if args.draws == 0 || args.frames == 0 || args.every.is_nan() || args.every < 0.0 {
         bail!("--draws and --frames must be at least 1, --every not below 0");
     }
     if let (Source::Simulated(a), Source::Simulated(b)) = (&args.calibrate, &args.judge)

@@ -33,7 +33,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Import(import::Args),
-    Calibrate(calibrate::Args),
+    Calibrate(Box<calibrate::Args>),
     Detect(Box<detect::Args>),
     Eval(Box<eval::Args>),
     Bench(bench::Args),

@@ -65,14 +65,14 @@ unsafe fn conv<U: TileUnit, D: Dot, const R: usize>(tile: &RawTile<'_>) {
                     };
                     if group == 0 { unit.load::<4>(from, stride) } else { unit.load::<5>(from, stride) }
                 }
-                for r in 0..R {
+                for (r, tail) in tail.iter_mut().enumerate().take(R) {
                     let mut from = (weights.add(r * ROW), R * ROW);
                     if quads < QUADS {
-                        tail[r].fill(0);
-                        for (q, to) in tail[r].chunks_exact_mut(ROW).take(quads).enumerate() {
+                        tail.fill(0);
+                        for (q, to) in tail.chunks_exact_mut(ROW).take(quads).enumerate() {
                             std::ptr::copy_nonoverlapping(from.0.add(q * from.1), to.as_mut_ptr(), ROW);
                         }
-                        from = (tail[r].as_ptr(), ROW);
+                        from = (tail.as_ptr(), ROW);
                     }
                     if r == 0 { unit.load::<6>(from.0, from.1) } else { unit.load::<7>(from.0, from.1) }
                 }
