@@ -327,7 +327,7 @@ impl CalibrateNode {
     }
 
     fn cancelled(&mut self, transport: &mut dyn Transport) {
-        let message = "cancelled; nothing was written".to_owned();
+        let message = "cancelled; no model was written".to_owned();
         self.finish(GoalStatus::CANCELED, CalibrateResult { message, ..result_of(&JobReport::default()) }, transport);
     }
 
