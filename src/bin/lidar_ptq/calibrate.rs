@@ -172,7 +172,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         }
         let first = quantize(&policy, &mut first_state)?;
         let figures = layer_figures(&model, &gathered, &first, true, &stopped)?;
-        eprint!("before layers became finer:\n{}", layer_table(&figures));
+        crate::say(&format!("before layers became finer:\n{}", layer_table(&figures)));
         policy = promoted(&policy, &figures, promotion);
     }
     let mut state = state(&policy, ".partial");
