@@ -1,10 +1,10 @@
 //! CenterPoint-Pillar's 2D network (nuScenes configuration, 512 x 512 canvas) in integers, and what a user would run instead.
 //!
-//!     cargo bench --bench int8_network -- [--threads 2] [--runs 9] [--rounds 3] [--layers] [--peer] [--occupancy]
+//!     cargo bench --bench int8_network -- [--threads 2] [--runs 9] [--rounds 3] [--layers] [--peer] [--occupancy] [--chart FILE.svg]
 //!
 //! `--peer` also times the same network in ONNX Runtime (INT8, FP32) and OpenVINO (INT8), in turns with ours, through
 //! `benches/peers.py`. `LIDAR_PTQ_ISA` chooses our kernels; `ONEDNN_MAX_CPU_ISA=AVX512_CORE_VNNI` keeps OpenVINO off AMX.
-//! `--occupancy` shows how time falls with the number of occupied pillars. Rows of one run may be compared, rows of different
+//! `--occupancy` shows how time falls with the number of occupied pillars, and `--chart` draws it. Rows of one run may be compared, rows of different
 //! runs may not.
 
 mod network;
@@ -12,6 +12,7 @@ mod network;
 use lidar_ptq::engine::Isa;
 use lidar_ptq::engine::float::Inputs;
 use lidar_ptq::engine::int8::{Int8Engine, measured_peak};
+use lidar_ptq::eval::chart::Chart;
 use lidar_ptq::graph::{Dim, Graph, Op, Params, PillarIndex};
 use lidar_ptq::quant::{Frames, Policy, max_min};
 use ndarray::ArrayD;
@@ -33,7 +34,8 @@ fn main() {
     let macs: u64 = lidar_ptq::graph::layer_costs(&graph).iter().map(|l| l.macs).sum();
     let mut numbers = Numbers(1);
     let params = numbers.params(&graph);
-    let inputs = frame(&mut numbers, PILLARS);
+    let cells = scattered(&mut numbers, PILLARS);
+    let inputs = frame(&mut numbers, cells);
     let start = Instant::now();
     let mut engine = quantize(&graph, &params, &inputs, isa);
     let load = start.elapsed().as_secs_f64();
@@ -72,20 +74,48 @@ fn main() {
     }
     if options.flag("--occupancy") {
         engine.set_dense(false);
-        println!("occupied pillars, % of the canvas; median (min) ms");
-        for percent in [0, 1, 2, 5, 10, 20, 40, 100] {
-            let inputs = frame(&mut numbers, GRID * GRID * percent / 100);
-            println!("{percent:4} %  {}", time(runs, || engine.run(&inputs).expect("inputs fit")));
+        let chart = occupancy(&mut engine, &mut numbers, runs);
+        if let Some(path) = options.text("--chart") {
+            std::fs::write(path, chart.to_svg().expect("drawn")).expect("a folder that can be written to");
         }
     }
 }
 
-fn frame(numbers: &mut Numbers, pillars: usize) -> Inputs<f32> {
-    let mut cells: Vec<[u32; 3]> = if pillars < GRID * GRID {
-        numbers.cells(pillars).into_iter().map(|[y, x]| [0, y as u32, x as u32]).collect()
-    } else {
-        (0..GRID * GRID).map(|i| [0, (i / GRID) as u32, (i % GRID) as u32]).collect()
-    };
+/// Prints and draws the cost of frames that are filled to a growing share.
+fn occupancy(engine: &mut Int8Engine, numbers: &mut Numbers, runs: usize) -> Chart {
+    const PERCENT: [usize; 8] = [0, 1, 2, 5, 10, 20, 40, 100];
+    let mut chart = Chart::new("INT8 network, CPU time of a frame", "occupied pillars, % of the canvas", "ms");
+    let mut most = 0f64;
+    for (name, spread) in [("scattered", true), ("one square", false)] {
+        println!("occupied pillars, % of the canvas, {name}; median (min) ms");
+        let line = PERCENT.map(|percent| {
+            let pillars = GRID * GRID * percent / 100;
+            let cells = if spread { scattered(numbers, pillars) } else { square(pillars) };
+            let inputs = frame(numbers, cells);
+            let times = time(runs, || engine.run(&inputs).expect("inputs fit"));
+            println!("{percent:4} %  {times}");
+            most = most.max(times.cpu);
+            (percent as f64, times.cpu)
+        });
+        chart.line(name, line);
+    }
+    chart.ranges(0.0..100.0, 0.0..most * 1.05)
+}
+
+/// Pillars that crowd around the sensor, here and there.
+fn scattered(numbers: &mut Numbers, pillars: usize) -> Vec<[usize; 2]> {
+    if pillars < GRID * GRID { numbers.cells(pillars) } else { square(pillars) }
+}
+
+/// Pillars side by side in the middle.
+fn square(pillars: usize) -> Vec<[usize; 2]> {
+    let side = (pillars as f64).sqrt().round() as usize;
+    let first = (GRID - side) / 2;
+    (0..side * side).map(|i| [first + i / side, first + i % side]).collect()
+}
+
+fn frame(numbers: &mut Numbers, cells: Vec<[usize; 2]>) -> Inputs<f32> {
+    let mut cells: Vec<[u32; 3]> = cells.into_iter().map(|[y, x]| [0, y as u32, x as u32]).collect();
     cells.sort_unstable();
     let features: Vec<f32> = cells.iter().flat_map(|_| numbers.features().collect::<Vec<_>>()).collect();
     let index = PillarIndex { offsets: (0..=cells.len() as u32).collect(), cells, batch: 1 };

@@ -148,6 +148,11 @@ impl Options {
         self.0.iter().any(|a| a == name)
     }
 
+    #[allow(dead_code)] // for the benchmarks that write something
+    pub fn text(&self, name: &str) -> Option<&str> {
+        self.0.iter().position(|a| a == name).and_then(|i| self.0.get(i + 1)).map(String::as_str)
+    }
+
     pub fn number(&self, name: &str, default: usize) -> usize {
         self.0.iter().position(|a| a == name).and_then(|i| self.0.get(i + 1)?.parse().ok()).unwrap_or(default)
     }
