@@ -17,7 +17,7 @@ use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
-use support::{PERIOD, START, TOPIC, mind_signals, save_tiny_model, scene, send_signal, tiny_config, tiny_model};
+use support::{PERIOD, START, TOPIC, Workbench, mind_signals, scene, send_signal, tiny_config, tiny_model};
 
 const DETECTIONS: &str = "/lidar_ptq/output/detections";
 const MARKERS: &str = "/lidar_ptq/output/markers";
@@ -27,32 +27,7 @@ const LONG: usize = 250;
 /// From measurement to recording, nanoseconds.
 const RECORDING_DELAY: i64 = 7_000_003;
 
-/// A folder with the model, in which the program runs, so that paths on its command line are short and relative.
-struct Workbench(tempfile::TempDir);
-
 impl Workbench {
-    fn new() -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        save_tiny_model(&folder.path().join("model.safetensors"));
-        Self(folder)
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    /// `lidar_ptq detect model.safetensors ...`
-    fn command(&self, arguments: &str) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_lidar_ptq"));
-        command.current_dir(self.0.path()).args(["detect", "model.safetensors"]).args(arguments.split_whitespace());
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        command
-    }
-
-    fn run(&self, arguments: &str) -> Output {
-        self.command(arguments).output().expect("the program runs")
-    }
-
     /// A run that succeeds: its standard output.
     fn detect(&self, arguments: &str) -> String {
         let output = self.run(arguments);
@@ -80,7 +55,7 @@ impl Workbench {
 
     /// Everything in the folder, by name.
     fn listing(&self) -> Vec<String> {
-        let entries = fs::read_dir(self.0.path()).expect("a folder");
+        let entries = fs::read_dir(self.folder()).expect("a folder");
         let mut names: Vec<String> = entries.map(|e| e.expect("an entry").file_name().to_string_lossy().into_owned()).collect();
         names.sort();
         names
@@ -477,7 +452,7 @@ fn failures_are_1_and_name_what_failed() {
 
     for (model, says) in [("absent.safetensors", "absent.safetensors"), ("garbage.mcap", "garbage.mcap"), ("empty", "empty")] {
         let output =
-            Command::new(env!("CARGO_BIN_EXE_lidar_ptq")).current_dir(bench.0.path()).args(["detect", model, "drive.mcap"]).output();
+            Command::new(env!("CARGO_BIN_EXE_lidar_ptq")).current_dir(bench.folder()).args(["detect", model, "drive.mcap"]).output();
         let output = output.expect("the program runs");
         assert_eq!(output.status.code(), Some(1));
         assert!(stderr(&output).contains(says), "{}", stderr(&output));
@@ -651,7 +626,7 @@ fn a_run_under_nohup_outlives_its_terminal() {
     bench.write_bag("drive.mcap", LONG);
     let detect = format!("{} detect model.safetensors drive.mcap --json - --threads 1", env!("CARGO_BIN_EXE_lidar_ptq"));
     let mut command = Command::new("sh");
-    command.current_dir(bench.0.path()).args(["-c", &format!("trap '' HUP; exec {detect}")]);
+    command.current_dir(bench.folder()).args(["-c", &format!("trap '' HUP; exec {detect}")]);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("a shell");
     let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
     lines.next().expect("a line").expect("text");

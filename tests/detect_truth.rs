@@ -10,34 +10,14 @@ use lidar_ptq::ros::msg::RosMessage;
 use lidar_ptq::ros::msg::vision_msgs::Detection3DArray;
 use lidar_ptq::ros::point_cloud::encode_cloud;
 use serde_json::Value;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
-use support::{TOPIC, save_tiny_model, scene};
+use std::path::Path;
+use support::{TOPIC, Workbench, scene};
 
 const TRUTH: &str = "/ground_truth";
 const DETECTIONS: &str = "/lidar_ptq/output/detections";
 const FRAMES: usize = 3;
 
-/// A folder with the model, in which the program runs.
-struct Bench(tempfile::TempDir);
-
-impl Bench {
-    fn new() -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        save_tiny_model(&folder.path().join("model.safetensors"));
-        Self(folder)
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    fn run(&self, arguments: &str) -> Output {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_lidar_ptq"));
-        command.current_dir(self.0.path()).args(["detect", "model.safetensors"]).args(arguments.split_whitespace());
-        command.output().expect("the program runs")
-    }
-
+impl Workbench {
     /// What a run that succeeds writes to stdout and to stderr.
     fn detect(&self, arguments: &str) -> [String; 2] {
         let output = self.run(arguments);
@@ -92,7 +72,7 @@ fn rows(said: &str) -> Vec<(String, Vec<String>)> {
 
 #[test]
 fn boxes_where_the_objects_are_have_full_marks() {
-    let bench = Bench::new();
+    let bench = Workbench::new();
     let objects = bench.found();
     bench.write_bag("drive.mcap", Some((TRUTH, "velodyne", &objects)));
     let [lines, said] = bench.detect("drive.mcap --json - -o boxes.mcap --png pictures");
@@ -136,7 +116,7 @@ fn boxes_where_the_objects_are_have_full_marks() {
 
 #[test]
 fn what_a_detector_found_is_no_ground_truth() {
-    let bench = Bench::new();
+    let bench = Workbench::new();
     bench.write_bag("drive.mcap", None);
     bench.detect("drive.mcap -o once.mcap");
     let [_, said] = bench.detect("once.mcap -o twice.mcap");
@@ -155,7 +135,7 @@ fn what_a_detector_found_is_no_ground_truth() {
 
 #[test]
 fn labels_that_cannot_be_placed_cost_no_boxes() {
-    let bench = Bench::new();
+    let bench = Workbench::new();
     let objects = bench.found();
     bench.write_bag("drive.mcap", Some((TRUTH, "elsewhere", &objects)));
     let [lines, said] = bench.detect("drive.mcap --json -");

@@ -5,7 +5,8 @@ use lidar_ptq::graph::{Params, Precision, Provenance};
 use lidar_ptq::sensor::{PointCloud, Stamp};
 use lidar_ptq::train::initial_params;
 use ndarray::{Array2, ArrayD, arr1};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
 
 /// The topic of every bag's clouds here.
 pub const TOPIC: &str = "/lidar/points";
@@ -55,6 +56,39 @@ pub fn save_tiny_model(path: &Path) {
     tiny_model(1).save(path, Precision::F32).expect("written");
 }
 
+/// A folder with the model, in which the program runs, so that paths on its command line are short and relative.
+#[allow(dead_code)] // for the tests of the command line
+pub struct Workbench(tempfile::TempDir);
+
+#[allow(dead_code)] // for the tests of the command line
+impl Workbench {
+    pub fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        save_tiny_model(&folder.path().join("model.safetensors"));
+        Self(folder)
+    }
+
+    pub fn folder(&self) -> &Path {
+        self.0.path()
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder().join(name)
+    }
+
+    /// `lidar_ptq detect model.safetensors ...`
+    pub fn command(&self, arguments: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_lidar_ptq"));
+        command.current_dir(self.folder()).args(["detect", "model.safetensors"]).args(arguments.split_whitespace());
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    pub fn run(&self, arguments: &str) -> Output {
+        self.command(arguments).output().expect("the program runs")
+    }
+}
+
 /// Ground and a few blocks that stand elsewhere in each frame: x, y, z, and whole numbers up to 255 as intensity.
 pub fn scene(frame: usize) -> PointCloud {
     let mut rows: Vec<[f32; 4]> = Vec::new();
@@ -87,7 +121,7 @@ pub fn send_signal(child: &std::process::Child, signal: &str) {
 /// which the program would honour.
 #[cfg(unix)]
 #[allow(dead_code)] // for the tests that stop something
-pub fn mind_signals(command: &mut std::process::Command) {
+pub fn mind_signals(command: &mut Command) {
     use std::os::unix::process::CommandExt;
     // SAFETY: `signal` may be called between fork and exec, and the closure does nothing else.
     unsafe {
