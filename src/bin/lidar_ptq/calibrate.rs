@@ -2,7 +2,7 @@
 
 use crate::detect::peak_memory_mb;
 use crate::interrupt::stop_flag;
-use crate::options::{CloudArgs, refuse_to_replace, use_threads};
+use crate::options::{CloudArgs, refuse_to_replace, use_threads, write_file};
 use anyhow::{Context, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 use lidar_ptq::detect::Model;
@@ -312,15 +312,7 @@ fn layer_table(figures: &[LayerFigures]) -> Table {
 }
 
 fn write_text(file: &Path, text: &str) -> anyhow::Result<()> {
-    if file == Path::new("-") {
-        print!("{text}");
-        return Ok(());
-    }
-    let folder = file.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut complete = tempfile::NamedTempFile::new_in(folder).with_context(|| file.display().to_string())?;
-    std::io::Write::write_all(&mut complete, text.as_bytes())?;
-    complete.persist(file).with_context(|| file.display().to_string())?;
-    Ok(())
+    if file == Path::new("-") { crate::print(text) } else { write_file(file, text) }
 }
 
 /// Where a calibration leaves what it has done until its model is written.

@@ -1,7 +1,7 @@
 //! `lidar_ptq eval`: how good a model's boxes are.
 
 use crate::interrupt::stop_flag;
-use crate::options::{CloudArgs, refuse_to_replace, use_threads};
+use crate::options::{CloudArgs, refuse_to_replace, use_threads, write_file};
 use crate::sim::Beams;
 use anyhow::{Context, bail};
 use clap::Args as ClapArgs;
@@ -12,11 +12,9 @@ use lidar_ptq::engine::Isa;
 use lidar_ptq::eval::kitti::KittiEvaluation;
 use lidar_ptq::eval::report::{PAGE, Report, ReportFile, WorstRules};
 use lidar_ptq::node::simulated::SimulatedDrives;
-use lidar_ptq::node::sinks::PendingFile;
 use lidar_ptq::node::{EvalOutcome, Evaluator, LabelledBags, LabelledDataset, LabelledEvent, Perception, TruthOptions, wanted_fields};
 use lidar_ptq::sim::SimConfig;
 use serde_json::{Value, json};
-use std::io::Write as _;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
@@ -318,10 +316,4 @@ const PROGRAM: &str = concat!("lidar_ptq ", env!("CARGO_PKG_VERSION"));
 fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,+@%".contains(c);
     if !word.is_empty() && word.chars().all(plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }
-}
-
-fn write_file(path: &Path, text: &str) -> anyhow::Result<()> {
-    let mut file = PendingFile::create(path)?;
-    file.write_all(text.as_bytes()).with_context(|| path.display().to_string())?;
-    file.finish()
 }

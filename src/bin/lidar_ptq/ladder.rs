@@ -2,7 +2,7 @@
 
 use crate::calibrate::bits;
 use crate::interrupt::stop_flag;
-use crate::options::{CloudArgs, refuse_to_replace, use_threads};
+use crate::options::{CloudArgs, refuse_to_replace, use_threads, write_file};
 use crate::sim::Beams;
 use anyhow::{Context, bail};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -12,12 +12,10 @@ use lidar_ptq::engine::Isa;
 use lidar_ptq::eval::paired::Drawn;
 use lidar_ptq::node::ladder::{Contender, DrawOptions, Ladder, LadderReport, ReportOptions, draw_frames};
 use lidar_ptq::node::simulated::SimulatedDrives;
-use lidar_ptq::node::sinks::PendingFile;
 use lidar_ptq::node::{LabelledBags, LabelledDataset, LabelledEvent, TruthOptions, wanted_fields};
 use lidar_ptq::quant::{CenterTask, Effort, Frames, METHODS, Method, Policy, Rounding, quantize};
 use lidar_ptq::sim::SimConfig;
 use serde_json::json;
-use std::io::Write as _;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -316,9 +314,7 @@ fn put_out(args: &Args, report: &LadderReport, layers: &[String]) -> anyhow::Res
         return crate::print(&json);
     }
     crate::print(&text)?;
-    let mut file = PendingFile::create(path)?;
-    file.write_all(json.as_bytes()).with_context(|| path.display().to_string())?;
-    file.finish()
+    write_file(path, &json)
 }
 
 #[cfg(test)]

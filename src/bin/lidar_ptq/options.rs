@@ -3,9 +3,11 @@
 use anyhow::{Context, bail};
 use clap::Args;
 use lidar_ptq::detect::DetectorConfig;
+use lidar_ptq::node::sinks::PendingFile;
 use lidar_ptq::node::{InputOptions, MotionLimits, MotionTracker, Tuning};
 use lidar_ptq::sensor::{MAX_GAP_S, PointTime, TimeReference, TimeUnit};
 use serde::de::DeserializeOwned;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// Which clouds to take, and how to understand them.
@@ -106,6 +108,13 @@ pub fn refuse_to_replace<'a>(output: &Path, mut sources: impl Iterator<Item = &'
         bail!("{}: would replace the input {}", output.display(), source.display());
     }
     Ok(())
+}
+
+/// A file of text, whole or not at all.
+pub fn write_file(path: &Path, text: &str) -> anyhow::Result<()> {
+    let mut file = PendingFile::create(path)?;
+    file.write_all(text.as_bytes()).with_context(|| path.display().to_string())?;
+    file.finish()
 }
 
 /// How many threads work; by default one a core.
