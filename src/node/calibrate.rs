@@ -32,7 +32,7 @@ pub struct HeldOut {
     pub teacher: Vec<ScoredBox>,
 }
 
-/// How many frames are wanted, spread evenly over the recording.
+/// How many frames are wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Wanted {
     pub frames: usize,
@@ -86,31 +86,6 @@ enum Purpose {
     Judge,
 }
 
-/// Reads frames for calibration, evenly over the inputs. `on_frame` hears of each that was used, and may end the reading by returning
-/// false.
-///
-/// # Errors
-/// A model that does not fit its graph.
-pub fn gather(
-    model: &Model,
-    config: DetectorConfig,
-    motion: MotionTracker,
-    inputs: Inputs,
-    wanted: Wanted,
-    on_frame: &mut dyn FnMut() -> bool,
-) -> anyhow::Result<Gathered> {
-    let total = wanted.frames + wanted.held_out;
-    let every = (inputs.expected_frames() as usize / total.max(1)).max(1);
-    // Held-out frames are spread among the others.
-    let judge_every = total.checked_div(wanted.held_out).map_or(usize::MAX, |every| every.max(2));
-    // The last of each stretch: sweeps have gathered by then.
-    let purpose = |number: usize, used: usize| {
-        let judge = used % judge_every == judge_every - 1;
-        ((number + 1).is_multiple_of(every)).then_some(if judge { Purpose::Judge } else { Purpose::Calibrate })
-    };
-    read((model, config), motion, inputs, (total, &purpose), on_frame)
-}
-
 /// Reads the frames that were chosen. `on_frame` hears of each, and may end the reading by returning false.
 ///
 /// # Errors
@@ -123,19 +98,19 @@ pub fn gather_chosen(
     choice: &Choice,
     on_frame: &mut dyn FnMut() -> bool,
 ) -> anyhow::Result<Gathered> {
-    let purpose = |number: usize, _| {
+    let purpose = |number: usize| {
         let calibrate = choice.calibrate.contains(&number).then_some(Purpose::Calibrate);
         calibrate.or(choice.held_out.contains(&number).then_some(Purpose::Judge))
     };
     read((model, config), motion, inputs, (choice.calibrate.len() + choice.held_out.len(), &purpose), on_frame)
 }
 
-/// Reads at most `total` frames; `purpose` is told each frame's number and how many were used.
+/// Reads at most `total` frames; `purpose` is told the number of each.
 fn read(
     (model, config): (&Model, DetectorConfig),
     motion: MotionTracker,
     mut inputs: Inputs,
-    (total, purpose): (usize, &dyn Fn(usize, usize) -> Option<Purpose>),
+    (total, purpose): (usize, &dyn Fn(usize) -> Option<Purpose>),
     on_frame: &mut dyn FnMut() -> bool,
 ) -> anyhow::Result<Gathered> {
     let judged = DetectorConfig { decode: judging(&config), ..config.clone() };
@@ -152,7 +127,7 @@ fn read(
             Event::Start { .. } => perception.reset(),
             Event::Motion(message) => perception.on_motion(&message),
             Event::Frame(frame) => {
-                let purpose = purpose(number, used);
+                let purpose = purpose(number);
                 number += 1;
                 let reason = match (*frame, purpose) {
                     (Err(unusable), _) => unusable.reason,

@@ -15,17 +15,13 @@ use super::evaluator::{Evaluator, LabelledEvent};
 use super::motion::MotionTracker;
 use super::perception::Perception;
 use super::summary::Summary;
-use crate::detect::{DecodeConfig, Detector, DetectorConfig, FloatNetwork, Model};
+use crate::detect::{Detector, DetectorConfig, FloatNetwork, Model};
 use crate::eval::agreement::{Agreement, AgreementRules};
 use crate::eval::nuscenes::{DetectionMetric, Evaluation};
 use crate::eval::{EvalFrame, RANGE_BINS};
 use draws::unlabelled;
 use panel::{Look, Looks, Panel};
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-
-/// Boxes of a lower score are looked at by nobody.
-pub const LEAST_SCORE: f32 = 0.05;
 
 /// A float model and contenders on their way through recordings.
 pub struct Ladder {
@@ -131,8 +127,7 @@ fn take_looks(looks: &Mutex<Looks>, float: &Evaluation, standings: &mut [Standin
     Ok(())
 }
 
-/// With low scores let through.
+/// With low scores let through, as calibration judges.
 fn judging(config: DetectorConfig) -> DetectorConfig {
-    let decode = DecodeConfig { score_threshold: LEAST_SCORE, class_thresholds: BTreeMap::new(), ..config.decode };
-    DetectorConfig { decode, ..config }
+    DetectorConfig { decode: super::calibrate::judging(&config), ..config }
 }
