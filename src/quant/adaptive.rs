@@ -5,14 +5,13 @@ use super::frontier::Frontier;
 use super::moments::{InputMoments, OutputMoments, Problem};
 use super::progress::{Partial, Store};
 use super::rounding::{Rounded, bias_shift, round};
-use super::sampling::{Samples, Site, sites};
-use super::windows::{extent, from_matrix, to_matrix};
-use crate::engine::float::{FloatEngine, Inputs};
+use super::sampling::{Sample, Samples, Site, sites};
+use super::windows::{from_matrix, to_matrix};
+use crate::engine::float::Inputs;
 use crate::graph::{Granularity, Graph, NodeId, Op, Params, Scheme, Weight};
 use ndarray::{Array2, ArrayD};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 
 /// Share of the mean of `A`'s diagonal that is added to it: directions that the calibration frames did not show must not be
 /// free.
@@ -39,15 +38,13 @@ pub fn round_layers(
     (graph, float_params): (&Graph, &Params),
     frames: &[Inputs<f32>],
     stages: &[Vec<NodeId>],
-    samples: &Samples,
+    mut samples: Samples,
     mut partial: Partial,
     store: &mut dyn Store,
     progress: &mut dyn FnMut() -> bool,
 ) -> Result<Partial, CalibrationError> {
     let is_integer = |&id: &NodeId| partial.scheme.is_integer(&graph.nodes[id].name);
     let all: Vec<Vec<NodeId>> = stages.iter().map(|stage| stage.iter().copied().filter(is_integer).collect()).collect();
-    let open = all.get(partial.done..).unwrap_or_default().concat();
-    let mut targets = targets((graph, float_params), frames, &open, samples, progress)?;
     let mut frontier = Frontier::new(graph, frames);
     for (number, layers) in all.into_iter().enumerate() {
         if number < partial.done {
@@ -58,10 +55,10 @@ pub fn round_layers(
         }
         let mut moments: Vec<SiteMoments> = sites(graph, &layers)
             .into_iter()
-            .map(|(site, layers)| SiteMoments::new(site, layers.into_iter().filter_map(|id| Some((id, targets.remove(&id)?))).collect()))
+            .filter_map(|(site, layers)| Some(SiteMoments::new(site, samples.get_mut(&site)?, &layers)))
             .collect();
         let Partial { scheme, params, rounding, .. } = &mut partial;
-        gather(&mut frontier, &mut moments, samples, (scheme, params), progress)?;
+        gather(&mut frontier, &mut moments, (scheme, params), progress)?;
         for site in moments {
             let Some(inputs) = site.inputs else { continue };
             for (id, _, outputs) in site.layers {
@@ -76,47 +73,11 @@ pub fn round_layers(
     Ok(partial)
 }
 
-/// What a layer gives in the float network, without bias, at the sampled positions: `[positions, rows]` of each frame.
-type Targets = BTreeMap<NodeId, Vec<Array2<f32>>>;
-
-/// One pass of the float network.
-fn targets(
-    (graph, params): (&Graph, &Params),
-    frames: &[Inputs<f32>],
-    layers: &[NodeId],
-    samples: &Samples,
-    progress: &mut dyn FnMut() -> bool,
-) -> Result<Targets, CalibrationError> {
-    let sites = sites(graph, layers);
-    let by_name: BTreeMap<&str, Vec<(&Site, &Vec<NodeId>)>> = sites.iter().fold(BTreeMap::new(), |mut all, (site, layers)| {
-        all.entry(graph.nodes[site.0].name.as_str()).or_insert_with(Vec::new).push((site, layers));
-        all
-    });
-    let weight = |id: NodeId| to_matrix(&graph.nodes[id].op, &params.0[&format!("{}.weight", graph.nodes[id].name)].view());
-    let weights: BTreeMap<NodeId, Array2<f32>> = layers.iter().map(|&id| (id, weight(id))).collect();
-    let mut targets: Targets = layers.iter().map(|&id| (id, Vec::with_capacity(frames.len()))).collect();
-    let mut engine = FloatEngine::new(graph, params)?;
-    for (f, inputs) in frames.iter().enumerate() {
-        let mut at = |name: &str, value: &ArrayD<f32>| {
-            for (site, layers) in by_name.get(name).into_iter().flatten() {
-                let exact = cut(site, value, &samples[site][f]);
-                let outputs: Vec<(NodeId, Array2<f32>)> = layers.par_iter().map(|id| (*id, exact.dot(&weights[id].t()))).collect();
-                outputs.into_iter().for_each(|(id, output)| targets.entry(id).or_default().push(output));
-            }
-        };
-        engine.run_observing(inputs, &mut |node, value| at(&node.name, value))?;
-        // Engines read inputs in place.
-        inputs.dense.iter().for_each(|(name, value)| at(name, value));
-        if !progress() {
-            return Err(CalibrationError::Stopped);
-        }
-    }
-    Ok(targets)
-}
-
 /// Sums over the windows of a site.
 struct SiteMoments {
     site: Site,
+    /// In each frame.
+    positions: Vec<Vec<[u32; 3]>>,
     /// `None` before the first frame; so are the layers' own.
     inputs: Option<InputMoments>,
     /// Layers that read there, each with its targets that are not added yet.
@@ -127,7 +88,6 @@ struct SiteMoments {
 fn gather(
     frontier: &mut Frontier<'_>,
     all: &mut [SiteMoments],
-    samples: &Samples,
     (scheme, params): (&Scheme, &Params),
     progress: &mut dyn FnMut() -> bool,
 ) -> Result<(), CalibrationError> {
@@ -135,7 +95,7 @@ fn gather(
     let goes_on = frontier.advance(&wanted, (scheme, params), &mut |f, values| {
         all.par_iter_mut().for_each(|site| {
             if let Some((_, value)) = values.iter().find(|(id, _)| *id == site.site.0) {
-                site.add(f, cut(&site.site, value, &samples[&site.site][f]));
+                site.add(f, value);
             }
         });
         progress()
@@ -143,26 +103,15 @@ fn gather(
     if goes_on { Ok(()) } else { Err(CalibrationError::Stopped) }
 }
 
-/// The windows of a site at these positions.
-fn cut(site: &Site, map: &ArrayD<f32>, positions: &[[u32; 3]]) -> Array2<f32> {
-    let extent = extent(map);
-    let mut windows = Array2::zeros((positions.len(), site.1.length(extent[2])));
-    let map = map.as_slice().unwrap_or_default();
-    for (mut row, position) in windows.outer_iter_mut().zip(positions) {
-        if let Some(row) = row.as_slice_mut() {
-            site.1.copy(map, extent, position.map(|n| n as usize), row);
-        }
-    }
-    windows
-}
-
 impl SiteMoments {
-    /// With what the layers that read there give in the float network.
-    fn new(site: Site, layers: Vec<(NodeId, Vec<Array2<f32>>)>) -> Self {
-        Self { site, inputs: None, layers: layers.into_iter().map(|(id, targets)| (id, targets, None)).collect() }
+    /// Of the layers that read there. A site's positions may be needed again, by layers that lie deeper; targets are not.
+    fn new(site: Site, sample: &mut Sample, layers: &[NodeId]) -> Self {
+        let layers = layers.iter().filter_map(|id| Some((*id, sample.targets.remove(id)?, None))).collect();
+        Self { site, positions: sample.positions.clone(), inputs: None, layers }
     }
 
-    fn add(&mut self, frame: usize, quantized: Array2<f32>) {
+    fn add(&mut self, frame: usize, map: &ArrayD<f32>) {
+        let quantized = self.site.1.cut(map, &self.positions[frame]);
         let inputs = self.inputs.get_or_insert_with(|| InputMoments::new(quantized.ncols()));
         inputs.add(&quantized.view());
         for (_, targets, outputs) in &mut self.layers {

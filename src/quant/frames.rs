@@ -130,32 +130,54 @@ impl Frames {
         Ok(histograms.get(&(node.to_owned(), cells)).map_or(range.reach(), |h| clip.reach(h, levels)))
     }
 
-    /// Of every image of the dense part; made at first use.
+    /// Of every image of the dense part; made at first use, by another run over all frames if nobody has counted yet.
     fn histograms(&self) -> Result<&BTreeMap<(String, Cells), Histogram>, EngineError> {
-        if let Some(done) = self.histograms.get() {
-            return Ok(done);
+        if let Some(mut counting) = self.counting() {
+            let mut engine = FloatEngine::new(&self.dense, &self.params)?;
+            for inputs in &self.frames {
+                let mut occupancy = counting.occupancy(inputs);
+                engine.run_observing(inputs, &mut |node, values| counting.count(&node.name, values, &mut occupancy))?;
+                inputs.dense.iter().for_each(|(name, values)| counting.count(name, values, &mut occupancy));
+            }
+            counting.finish();
         }
-        let mut histograms = BTreeMap::new();
-        let mut engine = FloatEngine::new(&self.dense, &self.params)?;
-        for inputs in &self.frames {
-            let mut occupancy = Occupancy::new(&self.dense, inputs);
-            let mut count = |name: &str, values: &ArrayD<f32>| {
-                let [_, height, width, channels] = *values.shape() else { return };
-                let values = values.as_slice().unwrap_or_default();
-                let reach = self.ranges.get(name).map_or(1.0, Range::reach);
-                for cells in [Cells::All, Cells::Occupied] {
-                    let histogram = histograms.entry((name.to_owned(), cells)).or_insert_with(|| Histogram::new(reach));
-                    match &mut occupancy {
-                        Some(occupancy) if cells == Cells::Occupied => {
-                            histogram.observe_rows(values, channels, occupancy.mask([height, width]));
-                        }
-                        _ => histogram.observe(values),
-                    }
-                }
-            };
-            engine.run_observing(inputs, &mut |node, values| count(&node.name, values))?;
-            inputs.dense.iter().for_each(|(name, values)| count(name, values));
+        Ok(self.histograms.get_or_init(BTreeMap::new))
+    }
+
+    /// For whoever runs the float network over all frames; `None` if that was done.
+    pub fn counting(&self) -> Option<Counting<'_>> {
+        self.histograms.get().is_none().then_some(Counting { frames: self, histograms: BTreeMap::new() })
+    }
+}
+
+/// Histograms on the way.
+pub struct Counting<'a> {
+    frames: &'a Frames,
+    histograms: BTreeMap<(String, Cells), Histogram>,
+}
+
+impl Counting<'_> {
+    /// Where a frame's points are.
+    pub fn occupancy(&self, inputs: &Inputs<f32>) -> Option<Occupancy> {
+        Occupancy::new(&self.frames.dense, inputs)
+    }
+
+    /// Counts a node's value in a frame, if it is an image.
+    pub fn count(&mut self, node: &str, values: &ArrayD<f32>, occupancy: &mut Option<Occupancy>) {
+        let [_, height, width, channels] = *values.shape() else { return };
+        let values = values.as_slice().unwrap_or_default();
+        let reach = self.frames.ranges.get(node).map_or(1.0, Range::reach);
+        for cells in [Cells::All, Cells::Occupied] {
+            let histogram = self.histograms.entry((node.to_owned(), cells)).or_insert_with(|| Histogram::new(reach));
+            match occupancy {
+                Some(occupancy) if cells == Cells::Occupied => histogram.observe_rows(values, channels, occupancy.mask([height, width])),
+                _ => histogram.observe(values),
+            }
         }
-        Ok(self.histograms.get_or_init(|| histograms))
+    }
+
+    /// Call once all frames are counted.
+    pub fn finish(self) {
+        self.frames.histograms.get_or_init(|| self.histograms);
     }
 }

@@ -44,6 +44,11 @@ const GRID: Clip = Clip::LeastError(STEP_SEARCH);
 
 const SOFT: Reconstruction = Reconstruction { task: Some(TaskTerm { labels: Labels::Soft, weight: 1.0 }), ..LIDAR_PTQ };
 
+const fn adaptive(name: &'static str, about: &'static str, weighing: Weighing) -> Method {
+    let weights = WeightScale::LeastError(STEP_SEARCH);
+    Method { name, about, activations: GRID, cells: Cells::All, weights, rounding: Rounding::Adaptive(weighing) }
+}
+
 const fn learnt(name: &'static str, about: &'static str, recipe: Reconstruction) -> Method {
     let weights = WeightScale::LeastError(STEP_SEARCH);
     Method { name, about, activations: GRID, cells: Cells::All, weights, rounding: Rounding::Learnt(recipe) }
@@ -78,17 +83,11 @@ pub const METHODS: [Method; 20] = [
     ranges("grid-activations", "that, of activations only", GRID, Cells::All),
     ranges("grid-occupied", "that, over occupied cells", GRID, Cells::Occupied),
     Method {
-        rounding: Rounding::Adaptive(EVEN),
-        ..ranges("adaptive-all", "grid, and adaptive rounding by the layer's output", GRID, Cells::All)
+        cells: Cells::Occupied,
+        ..adaptive("adaptive-occupied", "ranges over occupied cells, and adaptive rounding by the layer's output", EVEN)
     },
-    Method {
-        rounding: Rounding::Adaptive(EVEN),
-        ..ranges("adaptive", "grid over occupied cells, and adaptive rounding by the layer's output", GRID, Cells::Occupied)
-    },
-    Method {
-        rounding: Rounding::Adaptive(TASK),
-        ..ranges("lidar-ptq", "that, and the layer's output weighed by what it means to the task", GRID, Cells::Occupied)
-    },
+    adaptive("adaptive", "grid, and adaptive rounding by the layer's output", EVEN),
+    adaptive("lidar-ptq", "that, with the layer's output weighed by what it means to the task", TASK),
     learnt("adaround", "grid, and AdaRound layer by layer", ADAROUND),
     learnt("brecq", "grid, and BRECQ: block by block, errors weighed by Fisher's diagonal, steps afterwards", BRECQ),
     learnt("qdrop", "grid, and QDrop: block by block with steps, activations float at random", QDROP),

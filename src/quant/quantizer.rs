@@ -10,13 +10,14 @@ use super::progress::{Forget, Partial, Store};
 use super::reconstruct::reconstruct;
 use super::sampling::{Samples, Weighing, draw};
 use super::task::{Labels, Outputs, Task};
+use crate::engine::float::{Inputs, Tape};
 use crate::graph::{Activation, Calibration, Graph, NodeId, Params, Quantization, Scheme};
 use std::collections::BTreeMap;
 
 /// How much work a method does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Effort {
-    /// Windows of each layer and frame.
+    /// Windows of each layer, over all frames; of each frame [`LEAST_WINDOWS`] at least.
     pub windows: usize,
     /// Steps of gradient descent a unit, and frames of each; by default as published.
     pub iterations: Option<usize>,
@@ -26,9 +27,13 @@ pub struct Effort {
     pub seed: u64,
 }
 
+/// A frame's windows say little of other frames, but a layer has a thousand and more weights for each of its outputs, and a rounding
+/// that fits a few thousand windows too well is worse on all others: 24 frames need more of each than 256.
+const LEAST_WINDOWS: usize = 96;
+
 impl Default for Effort {
     fn default() -> Self {
-        Self { windows: 96, iterations: None, batch: None, window: None, seed: 1 }
+        Self { windows: 24_576, iterations: None, batch: None, window: None, seed: 1 }
     }
 }
 
@@ -76,6 +81,13 @@ pub fn quantize_resuming(
     }
     let graph = frames.graph();
     let layout = Layout::new(graph, policy)?;
+    let dense = frames.dense();
+    let layers: Vec<NodeId> = layout.integer.keys().filter_map(|&id| dense.node(&graph.nodes[id].name)).collect();
+    // Before anything asks for a range: its run of the float network counts for the histograms too.
+    let samples = match method.rounding {
+        Rounding::Adaptive(weighing) => windows(frames, &layers, task, weighing, effort, progress)?,
+        _ => Samples::new(),
+    };
     let mut scheme = Scheme { float: layout.float.clone(), ..Scheme::default() };
     for (&id, &(range_of, bits)) in &layout.values {
         let signed = !is_non_negative(graph, range_of);
@@ -95,19 +107,16 @@ pub fn quantize_resuming(
     let start = Partial { done: 0, scheme, params, rounding: Vec::new() };
     let Partial { scheme, params, rounding, .. } = match method.rounding {
         Rounding::Nearest => start,
-        Rounding::Adaptive(weighing) => {
-            let dense = frames.dense();
-            let layers: Vec<NodeId> = layout.integer.keys().filter_map(|&id| dense.node(&graph.nodes[id].name)).collect();
-            let samples = windows(frames, &layers, task, weighing, effort, progress)?;
+        Rounding::Adaptive(_) => {
             let stages = stages(dense, &layers);
-            let total = frames.len() * (stages.len() + 1);
+            let total = frames.len() * stages.len();
             let mut done = 0;
             let mut step = || {
                 done += 1;
                 progress("rounding", done, total)
             };
             let partial = store.load()?.unwrap_or(start);
-            round_layers((dense, frames.params()), frames.kept(), &stages, &samples, partial, store, &mut step)?
+            round_layers((dense, frames.params()), frames.kept(), &stages, samples, partial, store, &mut step)?
         }
         Rounding::Learnt(recipe) => {
             let partial = store.load()?.unwrap_or(start);
@@ -156,8 +165,24 @@ fn windows(
         done += 1;
         progress("weighing", done, frames.len())
     };
-    let how = (weighing, effort.windows, effort.seed);
-    draw(frames.dense(), frames.params(), frames.kept(), layers, task, how, &mut step)
+    let count = (effort.windows / frames.len().max(1)).max(LEAST_WINDOWS);
+    let how = (weighing, count, effort.seed);
+    let graph = frames.dense();
+    let mut counting = frames.counting();
+    let mut seen = |inputs: &Inputs<f32>, tape: &Tape<'_, f32>| {
+        let Some(counting) = &mut counting else { return };
+        let mut occupancy = counting.occupancy(inputs);
+        for (id, node) in graph.nodes.iter().enumerate() {
+            if let Some(values) = tape.value(id) {
+                counting.count(&node.name, values, &mut occupancy);
+            }
+        }
+    };
+    let samples = draw((graph, frames.params()), frames.kept(), layers, task, how, &mut seen, &mut step)?;
+    if let Some(counting) = counting {
+        counting.finish();
+    }
+    Ok(samples)
 }
 
 /// Layers by how many of them lie before them: those of a stage do not depend on each other.

@@ -1,4 +1,4 @@
-//! Which windows of a layer's maps are looked at.
+//! Which windows of a layer's maps are looked at, and what the float network makes of them.
 //!
 //! A map has tens of thousands of positions, and a layer's moments need some thousands over all frames. They are drawn at random,
 //! with a probability that says how much each matters: so sums over the sample are weighted sums over the maps, without bias.
@@ -6,11 +6,11 @@
 use super::CalibrationError;
 use super::occupancy::Occupancy;
 use super::task::{Outputs, Task};
-use super::windows::{Windows, extent};
+use super::windows::{Windows, extent, to_matrix};
 use crate::engine::float::{Inputs, Norm, Tape, forward};
 use crate::graph::{Graph, NodeId, Op, Params};
 use crate::random::Rng;
-use ndarray::ArrayD;
+use ndarray::{Array2, ArrayD};
 use rayon::prelude::*;
 use std::collections::BTreeMap;
 
@@ -27,8 +27,17 @@ pub struct Weighing {
     // The rest is spread evenly over all cells.
 }
 
-/// Positions `[sample, y, x]` of a site in each frame.
-pub type Samples = BTreeMap<Site, Vec<Vec<[u32; 3]>>>;
+/// By site.
+pub type Samples = BTreeMap<Site, Sample>;
+
+/// The sample of a site.
+#[derive(Default)]
+pub struct Sample {
+    /// `[sample, y, x]` in each frame.
+    pub positions: Vec<Vec<[u32; 3]>>,
+    /// What each layer that reads there gives in the float network, without bias: `[positions, rows]` of each frame.
+    pub targets: BTreeMap<NodeId, Vec<Array2<f32>>>,
+}
 
 /// The sites of these layers, with the layers that share each.
 pub fn sites(graph: &Graph, layers: &[NodeId]) -> BTreeMap<Site, Vec<NodeId>> {
@@ -42,26 +51,31 @@ pub fn sites(graph: &Graph, layers: &[NodeId]) -> BTreeMap<Site, Vec<NodeId>> {
     sites
 }
 
-/// Draws `count` positions of every site in each frame.
+/// Draws `count` positions of every site in each frame, and runs the float network there.
 ///
 /// What an error at a position costs is the squared gradient there ([`signed_gradients`]), of which many frames take the mean.
+///
+/// `seen` gets what the float network makes of each frame, as it is met.
 ///
 /// # Errors
 /// Frames that do not fit the graph; `progress` said no.
 pub fn draw(
-    graph: &Graph,
-    params: &Params,
+    (graph, params): (&Graph, &Params),
     frames: &[Inputs<f32>],
     layers: &[NodeId],
     task: &dyn Task,
     (weighing, count, seed): (Weighing, usize, u64),
+    seen: &mut dyn FnMut(&Inputs<f32>, &Tape<'_, f32>),
     progress: &mut dyn FnMut() -> bool,
 ) -> Result<Samples, CalibrationError> {
     let sites = sites(graph, layers);
-    let mut samples: Samples = sites.keys().map(|&site| (site, Vec::new())).collect();
+    let mut samples: Samples = sites.keys().map(|&site| (site, Sample::default())).collect();
+    let weight = |id: NodeId| to_matrix(&graph.nodes[id].op, &params.0[&format!("{}.weight", graph.nodes[id].name)].view());
+    let matrices: BTreeMap<NodeId, Array2<f32>> = layers.iter().map(|&id| (id, weight(id))).collect();
     for (f, inputs) in frames.iter().enumerate() {
         let mut rng = Rng::new(seed.wrapping_add(f as u64), "calibration windows");
         let tape = forward(graph, &params.0, inputs, Norm::Running)?;
+        seen(inputs, &tape);
         let gradients = if weighing.task > 0.0 { signed_gradients(graph, &tape, task, &mut rng, layers) } else { BTreeMap::new() };
         let mut occupancy = Occupancy::new(graph, inputs);
         for (site, readers) in &sites {
@@ -85,7 +99,12 @@ pub fn draw(
             }
             let drawn = positions(&weights, count, &mut rng);
             let place = |i: usize| [i / area, i % area / columns, i % columns].map(|n| n as u32);
-            samples.entry(*site).or_default().push(drawn.into_iter().map(place).collect());
+            let positions: Vec<[u32; 3]> = drawn.into_iter().map(place).collect();
+            let cut = windows.cut(map, &positions);
+            let outputs: Vec<_> = readers.par_iter().map(|id| (*id, cut.dot(&matrices[id].t()))).collect();
+            let sample = samples.entry(*site).or_default();
+            outputs.into_iter().for_each(|(id, output)| sample.targets.entry(id).or_default().push(output));
+            sample.positions.push(positions);
         }
         if !progress() {
             return Err(CalibrationError::Stopped);

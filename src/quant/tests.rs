@@ -101,6 +101,22 @@ fn adaptive_rounding_loses_less_than_rounding_to_nearest_on_unseen_frames() {
     }
 }
 
+/// Histograms counted on the way are those of a run of their own.
+#[test]
+fn ranges_are_the_same_whoever_counts() {
+    let (own, on_the_way) = (frames(), frames());
+    let steps = |frames: &Frames, method: &str| {
+        let scheme = quantized(frames, method, "W4A4").quantization.scheme;
+        scheme.activations.into_iter().map(|(name, activation)| (name, activation.scale)).collect::<Vec<_>>()
+    };
+    let (expected, found) = (steps(&own, "grid"), steps(&on_the_way, "lidar-ptq"));
+    assert_eq!(expected.len(), 4);
+    for ((name, expected), (_, found)) in expected.iter().zip(&found) {
+        assert!((expected - found).abs() <= 1e-5 * expected, "{name}: {found}, expected {expected}");
+    }
+    assert!(expected != steps(&own, "max-min"), "nothing was clipped");
+}
+
 /// Each of the published compositions, on frames that it has not seen.
 #[test]
 fn learnt_rounding_loses_less_than_rounding_to_nearest_on_unseen_frames() {

@@ -44,6 +44,19 @@ impl Windows {
             }
         }
     }
+
+    /// The windows `[positions, window]` of a map at positions `[sample, y, x]`.
+    pub fn cut(self, map: &ArrayD<f32>, positions: &[[u32; 3]]) -> Array2<f32> {
+        let extent = extent(map);
+        let mut windows = Array2::zeros((positions.len(), self.length(extent[2])));
+        let map = map.as_slice().unwrap_or_default();
+        for (mut row, position) in windows.outer_iter_mut().zip(positions) {
+            if let Some(row) = row.as_slice_mut() {
+                self.copy(map, extent, position.map(|n| n as usize), row);
+            }
+        }
+        windows
+    }
 }
 
 /// The order of a weight's axes in which its outputs come first and the rest is as in a window.
