@@ -26,6 +26,14 @@ pub trait Network: Send {
         Vec::new()
     }
 
+    /// Whether layers are to run by themselves, from the next run on, where they cannot be timed otherwise.
+    ///
+    /// # Errors
+    /// The engine cannot; what it runs next is right all the same.
+    fn time_layers(&mut self, _by_layer: bool) -> Result<(), NetworkError> {
+        Ok(())
+    }
+
     /// What the last run was made of, for benchmarks.
     fn layers(&self) -> Vec<LayerTime> {
         Vec::new()

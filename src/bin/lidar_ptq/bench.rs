@@ -1,8 +1,8 @@
 //! `lidar_ptq bench`: how long a model takes, stage by stage and layer by layer.
 
-use crate::options::{CloudArgs, use_threads};
+use crate::options::{CloudArgs, DeviceArgs, use_threads};
 use anyhow::{Context, bail};
-use lidar_ptq::detect::{Detector, FloatNetwork, HeadMaps, LayerTime, Model, Network, NetworkError, PillarInput, network};
+use lidar_ptq::detect::{Detector, FloatNetwork, HeadMaps, LayerTime, Model, Network, NetworkError, PillarInput, network_on};
 use lidar_ptq::engine::Isa;
 use lidar_ptq::engine::int8::measured_peak;
 use lidar_ptq::eval::table::Table;
@@ -35,6 +35,11 @@ pub struct Args {
     /// Run a quantized model in float, with fake quantization.
     #[arg(long)]
     float: bool,
+    /// Have a GPU run every layer by itself, so that it can be timed: slower as a whole.
+    #[arg(long)]
+    by_layer: bool,
+    #[command(flatten)]
+    device: DeviceArgs,
     #[command(flatten)]
     clouds: CloudArgs,
 }
@@ -72,11 +77,12 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let start = Instant::now();
     let model = Model::load(&args.model).with_context(|| args.model.display().to_string())?;
     let is_integer = model.quantization().is_some() && !args.float;
-    let engine = if args.float {
-        FloatNetwork::fake_quantized(&model).map(|n| Box::new(n) as _)?
+    let (mut engine, device): (Box<dyn Network>, String) = if args.float {
+        FloatNetwork::fake_quantized(&model).map(|n| (Box::new(n) as _, "cpu".into()))?
     } else {
-        network(&model, isa).map_err(anyhow::Error::from_boxed)?
+        network_on(&model, isa, args.device.device).map_err(anyhow::Error::from_boxed)?
     };
+    engine.time_layers(args.by_layer).map_err(anyhow::Error::from_boxed)?;
     let load_ms = start.elapsed().as_secs_f64() * 1e3;
 
     let log = Arc::new(Mutex::new(Vec::new()));
@@ -118,7 +124,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     if let Some(path) = &args.json {
         let rows: Vec<Value> = layers.iter().map(|l| l.json(peak)).collect();
         let report = json!({
-            "model": model.config().name, "isa": used.to_string(), "threads": threads, "frames": summary.frames, "load_ms": load_ms,
+            "model": model.config().name, "isa": used.to_string(), "device": device, "threads": threads, "frames": summary.frames, "load_ms": load_ms,
             "engine": if is_integer { "int8" } else { "float" }, "stages": stages, "layers": rows, "kernel_peak_gops": peak * 1e-9,
         });
         let text = format!("{report}\n");

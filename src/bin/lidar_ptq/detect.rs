@@ -1,12 +1,12 @@
 //! `lidar_ptq detect`: boxes from bags and files.
 
 use crate::interrupt::stop_flag;
-use crate::options::{CloudArgs, refuse_to_replace, use_threads};
+use crate::options::{CloudArgs, DeviceArgs, refuse_to_replace, use_threads};
 use crate::say;
 use anyhow::{Context, bail};
 use clap::Args as ClapArgs;
 use indicatif::{ProgressBar, ProgressStyle};
-use lidar_ptq::detect::{Detector, DetectorConfig, Model, network};
+use lidar_ptq::detect::{Detector, DetectorConfig, Model, network_on};
 use lidar_ptq::engine::Isa;
 use lidar_ptq::eval::table::Table;
 use lidar_ptq::node::sinks::{BagSink, DumpSink, JsonSink, PendingFile, PictureSink};
@@ -75,6 +75,8 @@ pub struct Args {
     /// Worker threads; by default one a core.
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
+    #[command(flatten)]
+    device: DeviceArgs,
 }
 
 fn class_threshold(text: &str) -> Result<(String, f32), String> {
@@ -101,12 +103,13 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let expected = inputs.inputs().expected_frames();
     let expected = args.max_frames.map_or(expected, |n| expected.min(n as u64));
 
-    let network = network(&model, isa).map_err(anyhow::Error::from_boxed).with_context(|| args.model.display().to_string())?;
+    let (network, device) =
+        network_on(&model, isa, args.device.device).map_err(anyhow::Error::from_boxed).with_context(|| args.model.display().to_string())?;
     let detector = Detector::new(config, network)?;
     let mut perception = Perception::new(detector, args.clouds.motion());
     let interrupted = stop_flag()?;
     let mut outputs = args.outputs(&model, &classes, expected, &interrupted)?;
-    tracing::info!(model = %args.model.display(), isa = %isa, load_s = started.elapsed().as_secs_f64(), "ready");
+    tracing::info!(model = %args.model.display(), %device, isa = %isa, load_s = started.elapsed().as_secs_f64(), "ready");
 
     let bar = progress_bar(expected);
     let mut first_box = None;
@@ -127,7 +130,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     bar.finish_and_clear();
     let written = outputs.finish()?;
 
-    say(&report(&summary, inputs.inputs(), first_box, started.elapsed(), isa));
+    say(&report(&summary, inputs.inputs(), first_box, started.elapsed(), isa, &device));
     label_remarks.iter().for_each(|remark| say(&format!("{remark}\n")));
     if let Some(judged) = judge.report(&perception.detector().config().decode) {
         say(&format!("\n{judged}"));
@@ -286,7 +289,7 @@ fn progress_bar(expected: u64) -> ProgressBar {
 }
 
 /// The closing tables.
-fn report(summary: &Summary, inputs: &Inputs, first_box: Option<Duration>, total: Duration, isa: Isa) -> String {
+fn report(summary: &Summary, inputs: &Inputs, first_box: Option<Duration>, total: Duration, isa: Isa, device: &str) -> String {
     let mut text = String::new();
     let mut line = |s: String| {
         text.push_str(&s);
@@ -309,7 +312,8 @@ fn report(summary: &Summary, inputs: &Inputs, first_box: Option<Duration>, total
     line(format!("{} frames, {} points{dropped}, {} boxes", summary.frames, summary.points, summary.boxes()));
     let first = first_box.map_or_else(String::new, |t| format!(", first box after {:.2} s", t.as_secs_f64()));
     let memory = peak_memory_mb().map_or_else(String::new, |mb| format!(", peak memory {mb} MB"));
-    line(format!("{:.2} s in all{first}{memory}, {} threads, {isa}", total.as_secs_f64(), rayon::current_num_threads()));
+    let gpu = if device == "cpu" { String::new() } else { format!(", {device}") };
+    line(format!("{:.2} s in all{first}{memory}, {} threads, {isa}{gpu}", total.as_secs_f64(), rayon::current_num_threads()));
     summary.remarks().for_each(&mut line);
     for problem in inputs.problems() {
         line(format!("bag: {problem}"));

@@ -1,13 +1,13 @@
 //! `lidar_ptq eval`: how good a model's boxes are.
 
 use crate::interrupt::stop_flag;
-use crate::options::{CloudArgs, refuse_to_replace, use_threads, write_file};
+use crate::options::{CloudArgs, DeviceArgs, refuse_to_replace, use_threads, write_file};
 use crate::sim::Beams;
 use anyhow::{Context, bail};
 use clap::Args as ClapArgs;
 use indicatif::{ProgressBar, ProgressStyle};
 use lidar_ptq::dataset::{Dataset, FrameSelection, KittiFolder};
-use lidar_ptq::detect::{Detector, DetectorConfig, Model, network};
+use lidar_ptq::detect::{Detector, DetectorConfig, Model, network_on};
 use lidar_ptq::engine::Isa;
 use lidar_ptq::eval::kitti::KittiEvaluation;
 use lidar_ptq::eval::report::{PAGE, Report, ReportFile, WorstRules};
@@ -90,6 +90,8 @@ pub struct Args {
     /// Worker threads; by default one a core.
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
+    #[command(flatten)]
+    device: DeviceArgs,
 }
 
 pub fn seeds(text: &str) -> Result<Range<u64>, String> {
@@ -215,7 +217,8 @@ impl Args {
         config.decode.class_thresholds.clear();
         config.validate().with_context(|| format!("these options do not fit the model {}", path.display()))?;
         let wanted = wanted_fields(&config);
-        let network = network(&model, Isa::choose()?).map_err(anyhow::Error::from_boxed).with_context(|| path.display().to_string())?;
+        let network = network_on(&model, Isa::choose()?, self.device.device);
+        let (network, _) = network.map_err(anyhow::Error::from_boxed).with_context(|| path.display().to_string())?;
         let detector = Detector::new(config, network)?;
         Ok((Perception::new(detector, self.clouds.motion()), wanted))
     }

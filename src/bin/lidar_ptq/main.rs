@@ -2,6 +2,7 @@
 
 mod bench;
 mod calibrate;
+mod cubin;
 mod detect;
 mod eval;
 mod export;
@@ -34,6 +35,7 @@ struct Cli {
 enum Command {
     Import(import::Args),
     Calibrate(Box<calibrate::Args>),
+    Cubin(cubin::Args),
     Detect(Box<detect::Args>),
     Eval(Box<eval::Args>),
     Bench(bench::Args),
@@ -51,6 +53,7 @@ fn main() -> ExitCode {
     let done = match cli.command {
         Command::Import(args) => import::run(&args),
         Command::Calibrate(args) => calibrate::run(&args),
+        Command::Cubin(args) => cubin::run(&args),
         Command::Detect(args) => detect::run(&args),
         Command::Eval(args) => eval::run(&args),
         Command::Bench(args) => bench::run(&args),

@@ -3,12 +3,22 @@
 use anyhow::{Context, bail};
 use clap::Args;
 use lidar_ptq::detect::DetectorConfig;
+use lidar_ptq::engine::DeviceChoice;
 use lidar_ptq::node::sinks::PendingFile;
 use lidar_ptq::node::{InputOptions, MotionLimits, MotionTracker, Tuning};
 use lidar_ptq::sensor::{MAX_GAP_S, PointTime, TimeReference, TimeUnit};
 use serde::de::DeserializeOwned;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+
+/// What the network runs on.
+#[derive(Args)]
+pub struct DeviceArgs {
+    /// What the network runs on: auto (a GPU if there is one that can be used), cpu, cuda, or cuda:N. GPUs run quantized models
+    /// only. Where a GPU cannot be used, the CPU runs, and why is said.
+    #[arg(long, default_value_t = DeviceChoice::Auto, value_name = "DEVICE")]
+    pub device: DeviceChoice,
+}
 
 /// Which clouds to take, and how to understand them.
 #[derive(Args)]

@@ -21,16 +21,16 @@ use std::time::{Duration, Instant};
 /// A quantized network ready to run: one sample at a time.
 pub struct Int8Engine {
     /// Folded.
-    graph: Graph,
-    plan: Plan,
-    kernels: Kernels,
+    pub(super) graph: Graph,
+    pub(super) plan: Plan,
+    pub(super) kernels: Kernels,
     memory: Vec<AlignedBytes>,
-    arrays: Vec<ArrayD<f32>>,
+    pub(super) arrays: Vec<ArrayD<f32>>,
     /// By buffer: which pixels saw a pillar. Not kept up where nothing is known of an empty canvas.
     seen: Vec<Vec<u8>>,
     /// By step: which windows of a convolution see something, and what the others yield.
     active: Vec<Vec<u8>>,
-    empty: Vec<Option<EmptyOutput>>,
+    pub(super) empty: Vec<Option<EmptyOutput>>,
     /// The cells of the frame before.
     cells: Vec<[u32; 3]>,
     /// Whether nothing is skipped.
@@ -146,7 +146,7 @@ impl Int8Engine {
         self.plan.outputs.iter().map(|(role, view)| (role.as_str(), floats(&self.arrays, view)))
     }
 
-    fn run_step(&mut self, at: usize, inputs: &Inputs<f32>) -> Result<(), Int8Error> {
+    pub(super) fn run_step(&mut self, at: usize, inputs: &Inputs<f32>) -> Result<(), Int8Error> {
         match &self.plan.steps[at].kind {
             StepKind::Float { .. } => return self.run_float(at, inputs),
             StepKind::Load { input, to } => {

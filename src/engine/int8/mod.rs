@@ -7,6 +7,7 @@ mod aligned;
 mod arithmetic;
 mod conv;
 mod cpu;
+pub mod cuda;
 mod engine;
 mod lower;
 mod narrow;

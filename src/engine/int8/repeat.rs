@@ -53,8 +53,13 @@ impl Repeat {
     }
 
     /// Distinct positions.
-    fn distinct(self) -> usize {
+    pub fn distinct(self) -> usize {
         self.len - (self.to - self.from) + self.period
+    }
+
+    /// By position: the distinct one that stands for it.
+    pub fn indices(self) -> impl Iterator<Item = u32> {
+        (0..self.len).map(move |i| self.index(i) as u32)
     }
 
     /// The distinct position that stands for `i`.
@@ -95,6 +100,11 @@ impl<T: Copy> Empty<T> {
         let (ys, xs) = (of(rows), of(columns));
         let table = ys.iter().flat_map(|&y| xs.iter().flat_map(|&x| pixel(y, x).to_vec()).collect::<Vec<T>>()).collect();
         Self { table, channels }
+    }
+
+    /// `[distinct row][distinct column][channel]`.
+    pub fn table(&self) -> &[T] {
+        &self.table
     }
 
     /// The channels at a pixel.

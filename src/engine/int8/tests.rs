@@ -12,16 +12,16 @@ use std::sync::Arc;
 
 /// What a random network is made of.
 #[derive(Clone, Copy, Debug)]
-struct Form {
-    seed: u64,
+pub(super) struct Form {
+    pub seed: u64,
     /// Pillars along y and x; multiples of 8.
-    canvas: [usize; 2],
+    pub canvas: [usize; 2],
     /// Channels of pillars, blocks, deblocks, heads.
-    widths: [usize; 4],
+    pub widths: [usize; 4],
     /// Layers that stay float: a block's convolution, a head's last.
-    float: [bool; 2],
-    residual: bool,
-    signed: bool,
+    pub float: [bool; 2],
+    pub residual: bool,
+    pub signed: bool,
 }
 
 fn conv(inputs: usize, outputs: usize, kernel: usize, stride: usize, relu: bool) -> Op {
@@ -60,14 +60,14 @@ fn network(form: &Form) -> Graph {
     b.finish().expect("shapes fit")
 }
 
-struct Setup {
-    graph: Graph,
-    params: Params,
-    scheme: Scheme,
+pub(super) struct Setup {
+    pub graph: Graph,
+    pub params: Params,
+    pub scheme: Scheme,
 }
 
 /// Random weights, and a scheme whose ranges come from a run.
-fn setup(form: &Form, inputs: &Inputs<f32>) -> Setup {
+pub(super) fn setup(form: &Form, inputs: &Inputs<f32>) -> Setup {
     let graph = fold_graph(&network(form));
     let mut rng = Rng::new(form.seed, "weights");
     let mut params = Params::default();
@@ -116,7 +116,7 @@ fn setup(form: &Form, inputs: &Inputs<f32>) -> Setup {
 }
 
 /// Pillars in a corner of the canvas or spread over it, one point each.
-fn frame(form: &Form, pillars: usize, spread: bool) -> Inputs<f32> {
+pub(super) fn frame(form: &Form, pillars: usize, spread: bool) -> Inputs<f32> {
     let [height, width] = form.canvas;
     let mut rng = Rng::new(form.seed, "frame");
     let [h, w] = if spread { [height, width] } else { [height.div_ceil(3), width.div_ceil(3)] };
@@ -129,11 +129,11 @@ fn frame(form: &Form, pillars: usize, spread: bool) -> Inputs<f32> {
     Inputs::default().with_dense("points", points).with_pillars("pillars", Arc::new(index))
 }
 
-fn outputs(engine: &Int8Engine) -> BTreeMap<String, ArrayD<f32>> {
+pub(super) fn outputs(engine: &Int8Engine) -> BTreeMap<String, ArrayD<f32>> {
     engine.outputs().map(|(role, value)| (role.to_owned(), value.to_owned())).collect()
 }
 
-fn forms() -> impl Strategy<Value = (Form, usize, bool)> {
+pub(super) fn forms() -> impl Strategy<Value = (Form, usize, bool)> {
     let widths = (1usize..20, 1usize..40, 1usize..20, prop_oneof![1usize..24, 30usize..70]).prop_map(|(a, b, c, d)| [a, b, c, d]);
     let form = (any::<u64>(), (1usize..8, 1usize..8), widths, any::<[bool; 2]>(), any::<bool>(), any::<bool>())
         .prop_map(|(seed, (h, w), widths, float, residual, signed)| Form { seed, canvas: [8 * h, 8 * w], widths, float, residual, signed });

@@ -8,13 +8,20 @@ const RESTART: Change = Change::AtStart("start the node anew to change it");
 
 pub(super) static DECLARATIONS: [&[Declaration]; 2] = [&DETECTOR, &INPUT];
 
-static DETECTOR: [Declaration; 13] = [
+static DETECTOR: [Declaration; 14] = [
     Declaration::text(
         "model_path",
         "Model file.",
         Change::AtStart("call ~/load_model, which keeps the old model if the new one is no good"),
     ),
     Declaration::integer("threads", 0, [0, 1024], "Worker threads; 0 is one a core.", RESTART),
+    Declaration::choice(
+        "device",
+        "auto",
+        &["auto", "cpu", "cuda", "cuda:0", "cuda:1", "cuda:2", "cuda:3", "cuda:4", "cuda:5", "cuda:6", "cuda:7"],
+        "What the network runs on; where a GPU cannot be used, the CPU runs.",
+        RESTART,
+    ),
     Declaration::flag("use_sim_time", false, "Take the time from /clock.", RESTART),
     Declaration::number(
         "score_threshold",

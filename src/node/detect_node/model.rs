@@ -1,7 +1,7 @@
 //! The model that runs, and how another takes its place: loaded and tried beside it, swapped in between two frames.
 
 use super::params::{DetectParams, setting_name};
-use crate::detect::{Detector, DetectorConfig, Model, network};
+use crate::detect::{Detector, DetectorConfig, Model, network_on};
 use crate::engine::Isa;
 use crate::node::input::CloudReader;
 use crate::node::wanted_fields;
@@ -26,12 +26,14 @@ impl LoadedModel {
     pub fn load(path: &Path, params: &DetectParams, isa: Isa) -> anyhow::Result<Self> {
         let model = Model::load(path).with_context(|| path.display().to_string())?;
         let config = tuned(model.config(), params).with_context(|| path.display().to_string())?;
-        let network = network(&model, isa).map_err(anyhow::Error::from_boxed).with_context(|| path.display().to_string())?;
+        let network = network_on(&model, isa, params.device);
+        let (network, device) = network.map_err(anyhow::Error::from_boxed).with_context(|| path.display().to_string())?;
         let reader = CloudReader::new(wanted_fields(&config), None, config.points.time.clone());
         let facts = vec![
             ("path", path.display().to_string()),
             ("name", config.name.clone()),
             ("precision", if model.quantization().is_some() { "int8" } else { "float32" }.to_owned()),
+            ("device", device),
             ("instructions", isa.to_string()),
             ("threads", rayon::current_num_threads().to_string()),
             ("sweeps", config.points.sweeps.count.to_string()),

@@ -1,6 +1,7 @@
 //! The detector node's parameters as the node works with them. Their names, types and bounds are in `declarations`.
 
 use super::declarations::DECLARATIONS;
+use crate::engine::DeviceChoice;
 use crate::node::Tuning;
 use crate::node::input_params::input_tuning;
 use crate::node::messages::MarkerStyle;
@@ -14,6 +15,7 @@ pub struct DetectParams {
     pub model_path: PathBuf,
     /// Worker threads; `None`: one a core.
     pub threads: Option<usize>,
+    pub device: DeviceChoice,
     pub tuning: Tuning,
     /// Frame that stands still; `None` tries `odom`, `map` and `world`.
     pub fixed_frame: Option<String>,
@@ -86,6 +88,7 @@ impl DetectParams {
         Self {
             model_path: text("model_path").unwrap_or_default().into(),
             threads: usize::try_from(declared.integer("threads")).ok().filter(|n| *n > 0),
+            device: declared.choice("device").unwrap_or_default(),
             tuning,
             fixed_frame: text("densification_params.world_frame_id"),
             max_pose_gap_s: declared.number("input.max_pose_gap"),

@@ -1,0 +1,124 @@
+//! What the engine asks of a device: memory, copies, and kernels in a row. The driver is one, the tests' emulator another.
+
+use crate::engine::int8::arithmetic::Clamp;
+
+/// Where something lies in a device's memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Memory(pub u64);
+
+impl Memory {
+    pub const NULL: Self = Self(0);
+
+    pub fn offset(self, bytes: usize) -> Self {
+        Self(self.0 + bytes as u64)
+    }
+}
+
+/// A kernel and all that it needs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Launch {
+    pub kernel: String,
+    /// Blocks.
+    pub grid: [u32; 3],
+    /// Threads of a block.
+    pub threads: u32,
+    pub args: Args,
+}
+
+/// The structure that a kernel takes: pointers first, then words of 32 bits, as its source declares them.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Args(Vec<u8>);
+
+impl Args {
+    pub fn new(pointers: &[Memory]) -> Self {
+        Self(pointers.iter().flat_map(|p| p.0.to_le_bytes()).collect())
+    }
+
+    pub fn words(mut self, words: &[usize]) -> Self {
+        self.0.extend(words.iter().flat_map(|&w| (w as u32).to_le_bytes()));
+        self
+    }
+
+    pub fn float(mut self, float: f32) -> Self {
+        self.0.extend(float.to_le_bytes());
+        self
+    }
+
+    pub fn clamp(self, clamp: &Clamp) -> Self {
+        self.float(clamp.low).float(clamp.high).words(&[clamp.zero as usize])
+    }
+
+    /// The bytes, a multiple of eight.
+    pub fn bytes(&self) -> Vec<u8> {
+        let mut bytes = self.0.clone();
+        bytes.resize(bytes.len().next_multiple_of(8), 0);
+        bytes
+    }
+}
+
+/// Something that runs kernels, one after the other.
+pub trait Device: Send {
+    /// Zeroed memory, aligned to 256 bytes.
+    ///
+    /// # Errors
+    /// There is not enough.
+    fn allocate(&mut self, bytes: usize) -> Result<Memory, DeviceError>;
+
+    /// # Errors
+    /// The device is lost.
+    fn upload(&mut self, to: Memory, bytes: &[u8]) -> Result<(), DeviceError>;
+
+    /// Waits for everything before it.
+    ///
+    /// # Errors
+    /// The device is lost, or a kernel before it failed.
+    fn download(&mut self, from: Memory, bytes: &mut [u8]) -> Result<(), DeviceError>;
+
+    /// Kernels that will be run together, many times. Gives the number of their sequence.
+    ///
+    /// # Errors
+    /// A kernel that the device does not have.
+    fn prepare(&mut self, launches: Vec<Launch>) -> Result<usize, DeviceError>;
+
+    /// # Errors
+    /// The device is lost.
+    fn run(&mut self, sequence: usize) -> Result<(), DeviceError>;
+
+    /// Waits until everything has run.
+    ///
+    /// # Errors
+    /// The device is lost, or a kernel failed.
+    fn wait(&mut self) -> Result<(), DeviceError>;
+
+    /// Forgets all memory and all sequences.
+    fn clear(&mut self);
+
+    /// Name and architecture, for people.
+    fn description(&self) -> String;
+}
+
+/// Why there is no device, or no longer one.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DeviceError {
+    #[error("there is no NVIDIA driver here (libcuda.so.1 was not found)")]
+    NoDriver,
+    #[error("the NVIDIA driver supports CUDA {found}, at least {expected} is needed; update the driver")]
+    DriverTooOld { found: String, expected: String },
+    #[error("there is no GPU {ordinal}: the driver sees {count}")]
+    NoDevice { ordinal: usize, count: usize },
+    #[error("{name} is of architecture sm_{found}; our kernels need sm_{expected} or newer")]
+    Architecture { name: String, found: u32, expected: u32 },
+    #[error(
+        "there is no NVRTC to compile kernels for sm_{arch} (libnvrtc.so.12 was not found) and none are in {cache}; install NVRTC 12, or write \
+         them elsewhere with `lidar_ptq cubin --arch sm_{arch}` and copy them there"
+    )]
+    NoCompiler { arch: u32, cache: String },
+    #[error("NVRTC refuses our kernels for sm_{arch}: {log}")]
+    Compiler { arch: u32, log: String },
+    #[error("the GPU has not enough memory: {bytes} bytes more were asked for")]
+    OutOfMemory { bytes: usize },
+    #[error("the plan does not fit the GPU: {0}")]
+    Plan(String),
+    #[error("{doing}: {what}")]
+    Driver { doing: &'static str, what: String },
+}

@@ -1,0 +1,222 @@
+//! The integer engine on a GPU, with the CPU's beside it.
+
+use super::device::{Device, DeviceError, Memory};
+use super::driver::Driver;
+use super::program::{Piece, Program, ProgramOptions};
+use crate::engine::float::Inputs;
+use crate::engine::int8::plan::StepKind;
+use crate::engine::int8::{Clipped, Int8Engine, Int8Error, StepReport};
+use ndarray::{ArrayD, ArrayViewD};
+use std::time::{Duration, Instant};
+
+/// A quantized network on a GPU. Layers that stay float, and every frame after the device was lost, run on the CPU; the results
+/// are the same bytes.
+pub struct CudaEngine {
+    /// Its arrays are where all results end up.
+    cpu: Int8Engine,
+    device: Box<dyn Device>,
+    program: Program,
+    options: ProgramOptions,
+    /// Why the device is no longer used.
+    fault: Option<DeviceError>,
+    /// Whether the CPU is to run, because only it counts what is clipped.
+    count_clipped: bool,
+    /// By step, where steps run by themselves.
+    times: Vec<Duration>,
+}
+
+impl CudaEngine {
+    /// Moves a lowered network to a GPU.
+    ///
+    /// # Errors
+    /// There is no such GPU, or it cannot run the network. `cpu` is given back.
+    pub fn open(cpu: Int8Engine, ordinal: usize) -> Result<Self, (Box<Int8Engine>, DeviceError)> {
+        match Driver::open(ordinal) {
+            Ok(driver) => Self::new(cpu, Box::new(driver), ProgramOptions::default()),
+            Err(error) => Err((Box::new(cpu), error)),
+        }
+    }
+
+    /// Copies a lowered network to a device. `cpu` is what runs it where the device cannot.
+    ///
+    /// # Errors
+    /// Not enough memory, or kernels that the device does not take. `cpu` is given back.
+    pub(super) fn new(
+        cpu: Int8Engine,
+        mut device: Box<dyn Device>,
+        options: ProgramOptions,
+    ) -> Result<Self, (Box<Int8Engine>, DeviceError)> {
+        let times = vec![Duration::ZERO; cpu.plan.steps.len()];
+        match Program::build(&cpu, device.as_mut(), options) {
+            Ok(program) => Ok(Self { cpu, device, program, options, fault: None, count_clipped: false, times }),
+            Err(error) => Err((Box::new(cpu), error)),
+        }
+    }
+
+    /// Runs the network. Where the device fails, the CPU runs this frame and all that follow.
+    ///
+    /// # Errors
+    /// As [`Int8Engine::run`].
+    pub fn run(&mut self, inputs: &Inputs<f32>) -> Result<(), Int8Error> {
+        if self.fault.is_some() || self.count_clipped {
+            return self.cpu.run(inputs);
+        }
+        inputs.check(&self.cpu.graph)?;
+        match self.run_on_device(inputs) {
+            Ok(()) => Ok(()),
+            Err(Failure::Engine(error)) => Err(error),
+            Err(Failure::Device(error)) => {
+                tracing::error!(device = %self.device.description(), %error, "the GPU failed; the CPU goes on from this frame");
+                self.fault = Some(error);
+                self.cpu.run(inputs)
+            }
+        }
+    }
+
+    fn run_on_device(&mut self, inputs: &Inputs<f32>) -> Result<(), Failure> {
+        self.make_room(inputs)?;
+        if let Some(clear) = self.program.clear {
+            self.device.run(clear)?;
+        }
+        for scatter in &self.program.scatters {
+            let index = &inputs.pillars[&scatter.index];
+            if index.batch != 1 {
+                return Err(Int8Error::Batch(index.batch).into());
+            }
+            let cells: Vec<u8> = index.cells.iter().flat_map(|&[_, y, x]| (y * scatter.width as u32 + x).to_le_bytes()).collect();
+            self.device.upload(scatter.cells, &cells)?;
+            self.device.upload(scatter.count, &(index.pillars() as u32).to_le_bytes())?;
+        }
+        for piece in &self.program.pieces {
+            let start = Instant::now();
+            match piece {
+                Piece::Host { step, downloads, uploads } => {
+                    for &array in downloads {
+                        download(self.device.as_mut(), self.program.arrays[array], &mut self.cpu.arrays[array])?;
+                    }
+                    self.cpu.run_step(*step, inputs)?;
+                    for &array in uploads {
+                        upload(self.device.as_mut(), self.program.arrays[array], &self.cpu.arrays[array])?;
+                    }
+                    self.times[*step] = start.elapsed();
+                }
+                Piece::Device { steps, sequence } => {
+                    self.device.run(*sequence)?;
+                    if self.options.by_step {
+                        self.device.wait()?;
+                        self.times[steps[0]] = start.elapsed();
+                    }
+                }
+            }
+        }
+        for &array in &self.program.results {
+            download(self.device.as_mut(), self.program.arrays[array], &mut self.cpu.arrays[array])?;
+        }
+        Ok(self.device.wait()?)
+    }
+
+    /// Plans memory anew if a frame has more pillars than any before.
+    fn make_room(&mut self, inputs: &Inputs<f32>) -> Result<(), Failure> {
+        let pillars = inputs.pillars.values().map(|p| p.pillars()).max().unwrap_or(0);
+        if pillars > self.options.capacity {
+            self.options.capacity = pillars.next_power_of_two();
+            self.rebuild()?;
+        }
+        Ok(())
+    }
+
+    fn rebuild(&mut self) -> Result<(), DeviceError> {
+        self.device.clear();
+        self.program = Program::build(&self.cpu, self.device.as_mut(), self.options)?;
+        Ok(())
+    }
+
+    /// The outputs of the last run by role: `[1, height, width, channels]`.
+    pub fn outputs(&self) -> impl Iterator<Item = (&str, ArrayViewD<'_, f32>)> {
+        self.cpu.outputs()
+    }
+
+    /// Why the device is no longer used, if it is not.
+    pub fn fault(&self) -> Option<&DeviceError> {
+        self.fault.as_ref()
+    }
+
+    /// Name and architecture of the device.
+    pub fn description(&self) -> String {
+        self.device.description()
+    }
+
+    /// Bytes of activations and of weights on the device.
+    pub fn memory_bytes(&self) -> (usize, usize) {
+        self.program.memory_bytes
+    }
+
+    /// Has every step run, and be timed, by itself: slower as a whole.
+    ///
+    /// # Errors
+    /// As [`CudaEngine::new`]; the CPU runs from then on.
+    pub fn time_steps(&mut self, by_step: bool) -> Result<(), DeviceError> {
+        self.options.by_step = by_step;
+        self.rebuild().inspect_err(|error| self.fault = Some(error.clone()))
+    }
+
+    /// What each step was, and how long it took in the last run if steps are timed.
+    pub fn steps(&self) -> Vec<StepReport> {
+        let mut steps = self.cpu.steps();
+        if self.fault.is_none() && !self.count_clipped {
+            for ((report, elapsed), step) in steps.iter_mut().zip(&self.times).zip(&self.cpu.plan.steps) {
+                report.elapsed = *elapsed;
+                if !matches!(step.kind, StepKind::Float { .. } | StepKind::Load { .. }) {
+                    report.kernels = vec!["cuda".into()];
+                    report.computed = 1.0;
+                }
+            }
+        }
+        steps
+    }
+
+    /// From the next run on. Only the CPU counts, so it runs these frames.
+    pub fn count_clipped(&mut self, count: bool) {
+        self.count_clipped = count;
+        self.cpu.count_clipped(count);
+    }
+
+    /// See [`Int8Engine::clipped`].
+    pub fn clipped(&self) -> impl Iterator<Item = (&[String], Clipped)> {
+        self.cpu.clipped()
+    }
+}
+
+fn upload(device: &mut dyn Device, to: Option<Memory>, array: &ArrayD<f32>) -> Result<(), DeviceError> {
+    let (Some(to), Some(floats)) = (to, array.as_slice()) else {
+        return Err(DeviceError::Plan("an array has no place on the device".into()));
+    };
+    device.upload(to, &floats.iter().flat_map(|f| f.to_le_bytes()).collect::<Vec<_>>())
+}
+
+fn download(device: &mut dyn Device, from: Option<Memory>, array: &mut ArrayD<f32>) -> Result<(), DeviceError> {
+    let (Some(from), Some(floats)) = (from, array.as_slice_mut()) else {
+        return Err(DeviceError::Plan("an array has no place on the device".into()));
+    };
+    let mut bytes = vec![0; 4 * floats.len()];
+    device.download(from, &mut bytes)?;
+    floats.iter_mut().zip(bytes.as_chunks().0).for_each(|(f, &b)| *f = f32::from_le_bytes(b));
+    Ok(())
+}
+
+enum Failure {
+    Engine(Int8Error),
+    Device(DeviceError),
+}
+
+impl From<Int8Error> for Failure {
+    fn from(error: Int8Error) -> Self {
+        Self::Engine(error)
+    }
+}
+
+impl From<DeviceError> for Failure {
+    fn from(error: DeviceError) -> Self {
+        Self::Device(error)
+    }
+}

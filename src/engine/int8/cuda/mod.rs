@@ -1,0 +1,33 @@
+//! Integers on NVIDIA GPUs: the CPU's plan, run by kernels that return the same bytes. See `docs/gpu.md`.
+//!
+//! * `kernels/` has the kernels, in CUDA C++; nothing in them needs a header.
+//! * `program.rs` turns a plan into launches over memory that is planned once.
+//! * [`CudaEngine`] runs them on a `Device`: the driver, or the emulator in `tests/cuda/`, which runs the
+//!   very same kernels on a CPU.
+
+mod compile;
+mod device;
+mod driver;
+#[cfg(test)]
+mod emulator;
+mod engine;
+mod program;
+#[cfg(test)]
+mod tests;
+mod weights;
+
+pub use compile::{Compiled, CompiledKernel, OLDEST_ARCH, cache_folder, compile, cubin_name, write};
+pub use device::DeviceError;
+pub use engine::CudaEngine;
+
+/// All kernels, in an order in which they can be compiled as one file.
+const SOURCES: [(&str, &str); 3] = [
+    ("device.cuh", include_str!("kernels/device.cuh")),
+    ("conv.cu", include_str!("kernels/conv.cu")),
+    ("image.cu", include_str!("kernels/image.cu")),
+];
+
+/// All kernels as one file; messages about it name the files that it is made of.
+fn source() -> String {
+    SOURCES.iter().map(|(name, text)| format!("#line 1 \"{name}\"\n{text}\n")).collect()
+}

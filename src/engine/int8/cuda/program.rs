@@ -1,0 +1,494 @@
+//! A plan as launches: what lies where in the device's memory, and which kernel runs over it with what.
+
+use super::device::{Args, Device, DeviceError, Launch, Memory};
+use super::weights::{DeviceWeights, TILE_WINDOWS};
+use crate::engine::int8::Int8Engine;
+use crate::engine::int8::arithmetic::Clamp;
+use crate::engine::int8::conv::{Conv, To};
+use crate::engine::int8::plan::{Addition, Buffer, FloatView, Plan, Source, StepKind, View};
+use crate::graph::Dim;
+
+/// Blocks of a kernel whose threads take turns, at most.
+const MOST_BLOCKS: usize = 2048;
+/// Threads of a block of those kernels; see `image.cu`.
+const THREADS: usize = 256;
+/// Threads of a block of a convolution.
+const CONV_THREADS: u32 = 128;
+/// Images' pixels start at multiples of this many bytes.
+const ALIGNMENT: usize = 16;
+
+/// A plan ready to run on a device.
+pub struct Program {
+    pub pieces: Vec<Piece>,
+    /// Forgets the cells of the frame before, if there are any.
+    pub clear: Option<usize>,
+    /// By array of the plan, if the device has it.
+    pub arrays: Vec<Option<Memory>>,
+    pub scatters: Vec<ScatterMemory>,
+    /// Arrays that leave the graph and are on the device.
+    pub results: Vec<usize>,
+    /// Bytes of activations and of weights.
+    pub memory_bytes: (usize, usize),
+}
+
+/// What runs together.
+pub enum Piece {
+    /// A step on the host: what it needs from the device, and what the device needs of it.
+    Host { step: usize, downloads: Vec<usize>, uploads: Vec<usize> },
+    /// Steps on the device, from this one to before that one.
+    Device { steps: [usize; 2], sequence: usize },
+}
+
+/// Where a frame's pillars go.
+pub struct ScatterMemory {
+    pub index: String,
+    pub width: usize,
+    pub cells: Memory,
+    pub count: Memory,
+}
+
+/// How a plan is to be run.
+#[derive(Clone, Copy, Debug)]
+pub struct ProgramOptions {
+    /// Compute every pixel, also where nothing can have changed.
+    pub dense: bool,
+    /// Every step by itself, so that it can be timed.
+    pub by_step: bool,
+    /// Rows that arrays of as many rows as there are pillars can have.
+    pub capacity: usize,
+}
+
+impl Default for ProgramOptions {
+    fn default() -> Self {
+        Self { dense: false, by_step: false, capacity: 32_768 }
+    }
+}
+
+impl Program {
+    /// Copies weights to the device and prepares its kernels. The device has nothing else to do.
+    ///
+    /// # Errors
+    /// Not enough memory, or a plan that is too large for 32-bit offsets.
+    pub fn build(engine: &Int8Engine, device: &mut dyn Device, options: ProgramOptions) -> Result<Self, DeviceError> {
+        let plan = &engine.plan;
+        let mut slots = vec![0; plan.slots.len()];
+        for buffer in &plan.buffers {
+            let len = Image::of(buffer).len();
+            if u32::try_from(len).is_err() {
+                return Err(DeviceError::Plan("a value is larger than 4 GiB".into()));
+            }
+            slots[buffer.slot] = slots[buffer.slot].max(len);
+        }
+        let mut builder = Builder {
+            engine,
+            plan,
+            device,
+            options,
+            slots: Vec::new(),
+            seen: Vec::new(),
+            arrays: vec![None; plan.arrays.len()],
+            counts: Memory::NULL,
+            setup: Vec::new(),
+            pending: Vec::new(),
+            first_pending: 0,
+            pieces: Vec::new(),
+            clear: Vec::new(),
+            scatters: Vec::new(),
+            activations: 0,
+            weights: 0,
+        };
+        builder.slots = slots.into_iter().map(|len| builder.activation(len)).collect::<Result<_, _>>()?;
+        builder.seen = plan.buffers.iter().map(|b| builder.activation(b.height * b.width)).collect::<Result<_, _>>()?;
+        builder.counts = builder.activation(4 * plan.steps.len())?;
+        builder.run()
+    }
+}
+
+struct Builder<'a> {
+    engine: &'a Int8Engine,
+    plan: &'a Plan,
+    device: &'a mut dyn Device,
+    options: ProgramOptions,
+    /// By slot.
+    slots: Vec<Memory>,
+    /// By buffer: which pixels saw a pillar.
+    seen: Vec<Memory>,
+    arrays: Vec<Option<Memory>>,
+    /// By step: how many windows are in its list.
+    counts: Memory,
+    /// What runs once.
+    setup: Vec<Launch>,
+    pending: Vec<Launch>,
+    first_pending: usize,
+    pieces: Vec<Piece>,
+    clear: Vec<Launch>,
+    scatters: Vec<ScatterMemory>,
+    activations: usize,
+    weights: usize,
+}
+
+impl Builder<'_> {
+    fn run(mut self) -> Result<Program, DeviceError> {
+        let on_host = arrays_of_host(self.plan);
+        for (at, step) in self.plan.steps.iter().enumerate() {
+            match &step.kind {
+                StepKind::Float { inputs, outputs, .. } => {
+                    self.flush(at)?;
+                    let inside = inputs.iter().filter_map(|(_, s)| if let Source::Inside(view) = s { Some(view.array) } else { None });
+                    let downloads = inside.filter(|&a| !on_host[a]).collect();
+                    let uploads = outputs.iter().map(|o| o.1).filter(|&a| self.read_by_device(a)).collect();
+                    self.pieces.push(Piece::Host { step: at, downloads, uploads });
+                    self.first_pending = at + 1;
+                }
+                StepKind::Load { to, .. } => {
+                    self.flush(at)?;
+                    let uploads = if self.read_by_device(*to) { vec![*to] } else { vec![] };
+                    self.pieces.push(Piece::Host { step: at, downloads: vec![], uploads });
+                    self.first_pending = at + 1;
+                }
+                StepKind::Scatter { features, index, to } => self.scatter(features, index, to)?,
+                StepKind::Quantize { from, to } => {
+                    self.pad(to.buffer);
+                    let (inverse, clamp) = to.grid.quantizer().parts();
+                    self.change_form("quantize", to, from, inverse, &clamp)?;
+                }
+                StepKind::Dequantize { from, to } => {
+                    let floats = FloatView { array: *to, first: 0, channels: from.channels };
+                    self.change_form("dequantize", from, &floats, from.grid.scale, &from.grid.clamp(false))?;
+                }
+                StepKind::Add { a, b, to, add, opens } => self.add(a, b, to, add, *opens),
+                StepKind::Conv(conv) => self.conv(at, conv)?,
+            }
+            if self.options.by_step {
+                self.flush(at + 1)?;
+            }
+        }
+        self.flush(self.plan.steps.len())?;
+        let setup = self.device.prepare(std::mem::take(&mut self.setup))?;
+        self.device.run(setup)?;
+        let clear = if self.clear.is_empty() { None } else { Some(self.device.prepare(std::mem::take(&mut self.clear))?) };
+        let mut results: Vec<usize> = self.plan.outputs.iter().map(|(_, view)| view.array).filter(|&a| !on_host[a]).collect();
+        results.sort_unstable();
+        results.dedup();
+        Ok(Program {
+            pieces: self.pieces,
+            clear,
+            arrays: self.arrays,
+            scatters: self.scatters,
+            results,
+            memory_bytes: (self.activations, self.weights),
+        })
+    }
+
+    /// Ends a piece before step `next`.
+    fn flush(&mut self, next: usize) -> Result<(), DeviceError> {
+        if !self.pending.is_empty() {
+            let sequence = self.device.prepare(std::mem::take(&mut self.pending))?;
+            self.pieces.push(Piece::Device { steps: [self.first_pending, next], sequence });
+        }
+        self.first_pending = next;
+        Ok(())
+    }
+
+    fn activation(&mut self, bytes: usize) -> Result<Memory, DeviceError> {
+        self.activations += bytes;
+        self.device.allocate(bytes.max(1))
+    }
+
+    /// Memory with something in it that stays as it is.
+    fn constant(&mut self, bytes: &[u8]) -> Result<Memory, DeviceError> {
+        self.weights += bytes.len();
+        let memory = self.device.allocate(bytes.len().max(1))?;
+        self.device.upload(memory, bytes)?;
+        Ok(memory)
+    }
+
+    fn words(&mut self, words: impl IntoIterator<Item = u32>) -> Result<Memory, DeviceError> {
+        self.constant(&words.into_iter().flat_map(u32::to_le_bytes).collect::<Vec<_>>())
+    }
+
+    /// A float array on the device, and the floats of a row of it.
+    fn array(&mut self, array: usize) -> Result<(Memory, usize), DeviceError> {
+        let shape = &self.plan.arrays[array];
+        let len: usize = shape.iter().map(|d| if let Dim::Fixed(n) = d { *n } else { self.options.capacity }).product();
+        let row = if let Some(Dim::Fixed(n)) = shape.last() { *n } else { 1 };
+        let memory = match self.arrays[array] {
+            Some(memory) => memory,
+            None => self.activation(4 * len)?,
+        };
+        self.arrays[array] = Some(memory);
+        Ok((memory, row))
+    }
+
+    /// The image in which a value lies, from its first channel on.
+    fn image(&self, buffer: usize, first: usize) -> (Memory, Image) {
+        let image = Image::of(&self.plan.buffers[buffer]);
+        (self.slots[self.plan.buffers[buffer].slot], Image { at: image.at + first, ..image })
+    }
+
+    fn read_by_device(&self, array: usize) -> bool {
+        self.plan.steps.iter().any(|step| match &step.kind {
+            StepKind::Scatter { features: view, .. } | StepKind::Quantize { from: view, .. } => view.array == array,
+            _ => false,
+        })
+    }
+
+    /// Has a buffer's border filled: each time, unless nothing else ever lies where the border is.
+    fn pad(&mut self, buffer: usize) {
+        let own = &self.plan.buffers[buffer];
+        if own.border == 0 {
+            return;
+        }
+        let image = Image::of(own);
+        let args = Args::new(&[self.slots[own.slot]]).words(&[
+            own.height + 2 * own.border,
+            own.width + 2 * own.border,
+            own.border,
+            image.pixel,
+            usize::from(own.zero),
+        ]);
+        let pixels = 2 * own.border * (own.width + 2 * own.border + own.height);
+        let launch = turns("pad", pixels * image.pixel / ALIGNMENT, args);
+        let undisturbed = |b: &Buffer| b.slot != own.slot || (Image::of(b) == image && b.border == own.border && b.zero == own.zero);
+        if !self.plan.buffers.iter().all(undisturbed) {
+            self.pending.push(launch);
+        } else if !self.setup.contains(&launch) {
+            self.setup.push(launch);
+        }
+    }
+
+    fn scatter(&mut self, features: &FloatView, index: &str, to: &View) -> Result<(), DeviceError> {
+        let buffer = &self.plan.buffers[to.buffer];
+        let (floats, row) = self.array(features.array)?;
+        let (bytes, image) = self.image(to.buffer, to.first);
+        // Nothing else ever lies there: an empty canvas, on which only the cells of a frame change.
+        self.device.upload(bytes, &vec![buffer.zero; Image::of(buffer).len()])?;
+        let (cells, count) = (self.activation(4 * self.options.capacity)?, self.activation(4)?);
+        let (inverse, clamp) = to.grid.quantizer().parts();
+        let args = |channels| {
+            Args::new(&[bytes, self.seen[to.buffer], cells, count, floats])
+                .words(&[buffer.width])
+                .words(&image.words())
+                .words(&[channels, row, features.first])
+                .float(inverse)
+                .clamp(&clamp)
+        };
+        let most = MOST_BLOCKS * THREADS;
+        self.clear.push(turns("clear_cells", most, args(to.channels)));
+        self.pending.push(turns("scatter", most, args(to.channels)));
+        self.scatters.push(ScatterMemory { index: index.to_owned(), width: buffer.width, cells, count });
+        Ok(())
+    }
+
+    fn change_form(&mut self, kernel: &str, bytes: &View, floats: &FloatView, factor: f32, clamp: &Clamp) -> Result<(), DeviceError> {
+        let buffer = &self.plan.buffers[bytes.buffer];
+        let (memory, image) = self.image(bytes.buffer, bytes.first);
+        let (array, row) = self.array(floats.array)?;
+        let args = Args::new(&[memory, array])
+            .words(&[buffer.height, buffer.width])
+            .words(&image.words())
+            .words(&[bytes.channels, row, floats.first])
+            .float(factor)
+            .clamp(clamp);
+        self.pending.push(turns(kernel, buffer.height * buffer.width * bytes.channels, args));
+        Ok(())
+    }
+
+    fn add(&mut self, a: &View, b: &View, to: &View, add: &Addition, opens: bool) {
+        if opens {
+            self.pad(to.buffer);
+        }
+        let buffer = &self.plan.buffers[to.buffer];
+        let [(a_bytes, a_image), (b_bytes, b_image), (to_bytes, to_image)] = [a, b, to].map(|v| self.image(v.buffer, v.first));
+        let [a_seen, b_seen, to_seen] = [a, b, to].map(|v| self.seen[v.buffer]);
+        let args = Args::new(&[a_bytes, b_bytes, to_bytes, a_seen, b_seen, to_seen])
+            .words(&[buffer.height, buffer.width, to.channels])
+            .words(&[a_image, b_image, to_image].map(|i| i.words()).concat())
+            .words(&[usize::from(a.grid.zero), usize::from(b.grid.zero)])
+            .float(add.a_factor)
+            .float(add.b_factor)
+            .clamp(&add.clamp)
+            .words(&[usize::from(opens)]);
+        self.pending.push(turns("add", buffer.height * buffer.width * to.channels, args));
+    }
+
+    fn conv(&mut self, at: usize, conv: &Conv) -> Result<(), DeviceError> {
+        let output = self.output(conv)?;
+        if let To::Bytes { buffer, .. } = conv.to
+            && conv.opens
+        {
+            self.pad(buffer);
+        }
+        let sparse = self.engine.empty[at].is_some() && !self.options.dense;
+        let (list, count) = if sparse { self.activate(at, conv, &output)? } else { (Memory::NULL, Memory::NULL) };
+        self.products(conv, &output, list, count)
+    }
+
+    /// Where a convolution writes.
+    fn output(&mut self, conv: &Conv) -> Result<Output, DeviceError> {
+        Ok(match conv.to {
+            To::Bytes { buffer, clamp } => {
+                let (memory, image) = self.image(buffer, 0);
+                Output { memory, image, size: 1, clamp, seen: Some(self.seen[buffer]) }
+            }
+            To::Floats { array, low } => {
+                let (memory, pixel) = self.array(array)?;
+                let image = Image { at: 0, row: conv.windows[1] * conv.scale * pixel, pixel, rows: 0 };
+                Output { memory, image, size: 4, clamp: Clamp { low, high: 0.0, zero: 0 }, seen: None }
+            }
+        })
+    }
+
+    /// Has the windows that see something listed, and the others' outputs filled in. Gives the list and where its length is.
+    fn activate(&mut self, at: usize, conv: &Conv, output: &Output) -> Result<(Memory, Memory), DeviceError> {
+        let (Some(empty), Some([rows, columns])) = (&self.engine.empty[at], conv.repeat) else {
+            return Ok((Memory::NULL, Memory::NULL));
+        };
+        let input = &self.plan.buffers[conv.input];
+        let [windows_y, windows_x] = conv.windows;
+        let windows = windows_y * windows_x;
+        let (active, list) = (self.activation(windows)?, self.activation(4 * windows)?);
+        let count = self.counts.offset(4 * at);
+        self.pending.push(turns("zero", 1, Args::new(&[count]).words(&[1])));
+        let args = Args::new(&[self.seen[conv.input], active, list, count, output.seen.unwrap_or(Memory::NULL)]).words(&[
+            input.height,
+            input.width,
+            windows_y,
+            windows_x,
+            conv.taps,
+            conv.stride,
+            conv.padding,
+            conv.scale,
+            usize::from(conv.opens),
+        ]);
+        self.pending.push(turns("activate", windows, args));
+
+        let table = if output.size == 1 {
+            self.constant(empty.bytes.table())?
+        } else {
+            self.words(empty.floats.table().iter().map(|f| f.to_bits()))?
+        };
+        let [by_row, by_column] = [rows, columns].map(|axis| axis.indices());
+        let (by_row, by_column) = (self.words(by_row)?, self.words(by_column)?);
+        let image = Image { at: output.image.at + conv.first, ..output.image }.times(output.size);
+        let args = Args::new(&[active, table, by_row, by_column, output.memory])
+            .words(&[windows_y, windows_x, conv.scale, columns.distinct()])
+            .words(&image.words())
+            .words(&[conv.channels * output.size]);
+        self.pending.push(turns("fill", windows * conv.scale * conv.scale * 32, args));
+        Ok((list, count))
+    }
+
+    /// The convolution itself.
+    fn products(&mut self, conv: &Conv, output: &Output, list: Memory, count: Memory) -> Result<(), DeviceError> {
+        let weights = DeviceWeights::new(conv, &self.engine.kernels);
+        let table: Vec<u32> = conv
+            .passes
+            .iter()
+            .zip(&weights.passes)
+            .flat_map(|(pass, own)| {
+                let [y, x] = pass.phase;
+                let output_at = output.image.at + y * output.image.row + x * output.image.pixel + pass.output_first;
+                [own.weights, own.lanes, pass.input_first, output_at, own.outputs, own.chunks].map(|word| word as u32)
+            })
+            .collect();
+        let (memory, image) = self.image(conv.input, 0);
+        let border = self.plan.buffers[conv.input].border - conv.padding;
+        let origin = border * (image.row + image.pixel);
+        let windows = conv.windows[0] * conv.windows[1];
+        let pointers = [
+            memory,
+            self.constant(&weights.weights)?,
+            self.words(weights.start.iter().map(|&s| s as u32))?,
+            self.words(weights.multiplier.iter().map(|m| m.to_bits()))?,
+            self.words(weights.bias.iter().map(|b| b.to_bits()))?,
+            self.words(table)?,
+            list,
+            count,
+            output.memory,
+            Memory::NULL,
+        ];
+        let args = Args::new(&pointers)
+            .words(&[
+                windows,
+                conv.windows[1],
+                conv.taps,
+                conv.stride * image.row,
+                conv.stride * image.pixel,
+                origin,
+                image.row,
+                image.pixel,
+            ])
+            .words(&[conv.scale * output.image.row, conv.scale * output.image.pixel, usize::from(output.size == 4)])
+            .clamp(&output.clamp)
+            .words(&[0; 4 + 4 + 3]);
+        let aligned = conv.passes.iter().all(|p| p.input_first.is_multiple_of(ALIGNMENT));
+        let kernel = format!("conv_{TILE_WINDOWS}x{}_w{}{}", weights.tile, weights.bits, if aligned { "" } else { "_any" });
+        let widest = weights.passes.iter().map(|p| p.outputs).max().unwrap_or(1);
+        let grid = [windows.div_ceil(TILE_WINDOWS), widest.div_ceil(weights.tile), conv.passes.len()].map(|n| n as u32);
+        self.pending.push(Launch { kernel, grid, threads: CONV_THREADS, args });
+        Ok(())
+    }
+}
+
+/// Which arrays steps on the host write.
+fn arrays_of_host(plan: &Plan) -> Vec<bool> {
+    let mut on_host = vec![false; plan.arrays.len()];
+    for step in &plan.steps {
+        match &step.kind {
+            StepKind::Float { outputs, .. } => outputs.iter().for_each(|&(_, array)| on_host[array] = true),
+            StepKind::Load { to, .. } => on_host[*to] = true,
+            _ => {}
+        }
+    }
+    on_host
+}
+
+/// A launch whose threads take turns over `count` things.
+fn turns(kernel: &str, count: usize, args: Args) -> Launch {
+    let blocks = count.div_ceil(THREADS).clamp(1, MOST_BLOCKS);
+    Launch { kernel: kernel.to_owned(), grid: [blocks as u32, 1, 1], threads: THREADS as u32, args }
+}
+
+/// Where a convolution writes: elements of `size` bytes.
+struct Output {
+    memory: Memory,
+    image: Image,
+    size: usize,
+    clamp: Clamp,
+    seen: Option<Memory>,
+}
+
+/// How an image lies: its first pixel, and the way from row to row and from pixel to pixel.
+#[derive(Clone, Copy, PartialEq)]
+struct Image {
+    at: usize,
+    row: usize,
+    pixel: usize,
+    /// With the border.
+    rows: usize,
+}
+
+impl Image {
+    /// Convolutions read whole chunks of a pixel, perhaps beyond the last one.
+    const SLACK: usize = 64;
+
+    /// On the device, a pixel starts at a multiple of 16 bytes.
+    fn of(buffer: &Buffer) -> Self {
+        let pixel = buffer.channels.next_multiple_of(ALIGNMENT);
+        let row = (buffer.width + 2 * buffer.border) * pixel;
+        Self { at: buffer.border * (row + pixel), row, pixel, rows: buffer.height + 2 * buffer.border }
+    }
+
+    fn len(&self) -> usize {
+        self.rows * self.row + Self::SLACK
+    }
+
+    fn times(self, size: usize) -> Self {
+        Self { at: self.at * size, row: self.row * size, pixel: self.pixel * size, ..self }
+    }
+
+    fn words(&self) -> [usize; 3] {
+        [self.at, self.row, self.pixel]
+    }
+}
