@@ -1,16 +1,18 @@
 //! CenterPoint-Pillar's 2D network (nuScenes configuration, 512 x 512 canvas) in integers, and what a user would run instead.
 //!
-//!     cargo bench --bench int8_network -- [--threads 2] [--runs 9] [--rounds 3] [--layers] [--peer] [--occupancy] [--chart FILE.svg]
+//!     cargo bench --bench int8_network -- [--threads 2] [--runs 9] [--rounds 3] [--layers] [--peer] [--occupancy] [--chart FILE.svg] [--gpu]
 //!
 //! `--peer` also times the same network in ONNX Runtime (INT8, FP32) and OpenVINO (INT8), in turns with ours, through
 //! `benches/peers.py`. `LIDAR_PTQ_ISA` chooses our kernels; `ONEDNN_MAX_CPU_ISA=AVX512_CORE_VNNI` keeps OpenVINO off AMX.
 //! `--occupancy` shows how time falls with the number of occupied pillars, and `--chart` draws it. Rows of one run may be compared, rows of different
-//! runs may not.
+//! runs may not. `--gpu` also runs the network on the first GPU, compares its bytes with the CPU's, and times it beside PyTorch
+//! (`benches/torch_peer.py`).
 
 mod network;
 
 use lidar_ptq::engine::Isa;
 use lidar_ptq::engine::float::Inputs;
+use lidar_ptq::engine::int8::cuda::{CudaEngine, Gpu};
 use lidar_ptq::engine::int8::{Int8Engine, measured_peak};
 use lidar_ptq::eval::chart::Chart;
 use lidar_ptq::graph::{Dim, Graph, Op, Params, PillarIndex};
@@ -72,12 +74,67 @@ fn main() {
             }
         }
     }
+    if options.flag("--gpu") {
+        on_gpu(quantize(&graph, &params, &inputs, isa), &inputs, macs, options.number("--runs", 100));
+    }
     if options.flag("--occupancy") {
         engine.set_dense(false);
         let chart = occupancy(&mut engine, &mut numbers, runs);
         if let Some(path) = options.text("--chart") {
             std::fs::write(path, chart.to_svg().expect("drawn")).expect("a folder that can be written to");
         }
+    }
+}
+
+/// Compares a GPU's bytes with the CPU's, and prints its times: of whole frames from pillars to maps in host memory, of the network
+/// alone, and layer by layer.
+fn on_gpu(mut cpu: Int8Engine, inputs: &Inputs<f32>, macs: u64, runs: usize) {
+    cpu.run(inputs).expect("inputs fit");
+    let want: Vec<_> = cpu.outputs().map(|(role, map)| (role.to_owned(), map.to_owned())).collect();
+    let start = Instant::now();
+    let gpu = match Gpu::open(0) {
+        Ok(gpu) => gpu,
+        Err(error) => return println!("GPU: not run ({error})"),
+    };
+    let name = gpu.description();
+    let opened = start.elapsed().as_secs_f64();
+    let mut engine = match CudaEngine::on(gpu, cpu) {
+        Ok(engine) => engine,
+        Err(error) => return println!("{name}: not run ({error})"),
+    };
+    let (activations, weights) = engine.memory_bytes();
+    println!(
+        "{name}: kernels ready in {opened:.2} s, network in {:.2} s; {:.0} MB of activations, {:.1} MB of weights",
+        start.elapsed().as_secs_f64() - opened,
+        activations as f64 * 1e-6,
+        weights as f64 * 1e-6
+    );
+    for (name, dense) in [("every cell computed", true), ("empty cells skipped", false)] {
+        engine.set_dense(dense).expect("it fitted before");
+        let whole = time(runs, || engine.run(inputs).expect("inputs fit"));
+        assert_eq!(engine.fault(), None);
+        let same = engine.outputs().zip(&want).all(|((role, map), want)| role == want.0 && map == want.1);
+        let mut resident: Vec<f64> = (0..runs).map(|_| engine.run_resident().expect("runs").as_secs_f64() * 1e3).collect();
+        resident.sort_by(f64::total_cmp);
+        let (median, least) = (resident[runs / 2], resident[0]);
+        println!("{:48} {whole}", format!("lidar_ptq int8 GPU, {name}, host to host"));
+        println!(
+            "{:48} {median:8.3} ({least:.3}) ms   {:.0} Gop/s",
+            format!("lidar_ptq int8 GPU, {name}, resident"),
+            2e-6 * macs as f64 / median
+        );
+        println!("{name}: {}", if same { "the same bytes as on the CPU" } else { "NOT THE SAME BYTES AS ON THE CPU" });
+    }
+    engine.time_steps(true).expect("it fitted before");
+    time(3, || engine.run(inputs).expect("inputs fit"));
+    for s in engine.steps().iter().filter(|s| s.macs > 0) {
+        let ms = s.elapsed.as_secs_f64() * 1e3;
+        println!("{:40} {ms:8.3} ms with its start and end  {:6.0} Gop/s of a full canvas", s.nodes[0], 2e-6 * s.macs as f64 / ms);
+    }
+    let script = std::env::var("TORCH_PEER").unwrap_or_else(|_| concat!(env!("CARGO_MANIFEST_DIR"), "/benches/torch_peer.py").into());
+    let python = std::env::var("PYTHON").unwrap_or_else(|_| "python3".into());
+    if !std::process::Command::new(python).args([script, "--runs".into(), runs.to_string()]).status().is_ok_and(|s| s.success()) {
+        println!("PyTorch: not run; it needs python3 (or PYTHON=...) with torch and CUDA");
     }
 }
 

@@ -2,25 +2,26 @@
 
 use super::detector::LayerTime;
 use super::{HeadMaps, Int8NetworkError, Model, Network, NetworkError, PillarInput, network};
-use crate::engine::int8::cuda::{CudaEngine, DeviceError};
+use crate::engine::int8::cuda::{CudaEngine, DeviceError, Gpu};
 use crate::engine::int8::{Clipped, Int8Engine};
 use crate::engine::{DeviceChoice, Isa};
 
 /// A quantized model's network on a GPU. Its results are the CPU's, byte for byte.
-pub struct CudaNetwork(CudaEngine);
+struct CudaNetwork(CudaEngine);
+
+#[derive(Debug, thiserror::Error)]
+enum CudaNetworkError {
+    #[error(transparent)]
+    Model(#[from] Int8NetworkError),
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+}
 
 impl CudaNetwork {
-    /// # Errors
-    /// A model that is not quantized or cannot be lowered; inside, why the GPU of this number cannot run it.
-    pub fn new(model: &Model, isa: Isa, ordinal: usize) -> Result<Result<Self, DeviceError>, Int8NetworkError> {
+    fn new(model: &Model, isa: Isa, gpu: Gpu) -> Result<Self, CudaNetworkError> {
         let quantization = model.quantization().ok_or(Int8NetworkError::NotQuantized)?;
-        let cpu = Int8Engine::new(model.graph(), model.params(), &quantization.scheme, isa)?;
-        Ok(CudaEngine::open(cpu, ordinal).map(Self).map_err(|(_, error)| error))
-    }
-
-    /// Name and architecture of the GPU.
-    pub fn description(&self) -> String {
-        self.0.description()
+        let cpu = Int8Engine::new(model.graph(), model.params(), &quantization.scheme, isa).map_err(Int8NetworkError::from)?;
+        Ok(Self(CudaEngine::on(gpu, cpu)?))
     }
 }
 
@@ -58,19 +59,26 @@ pub fn network_on(model: &Model, isa: Isa, device: DeviceChoice) -> Result<(Box<
         DeviceChoice::Auto => Some(0),
         DeviceChoice::Cuda(ordinal) => Some(ordinal),
     };
-    let asked = matches!(device, DeviceChoice::Cuda(_));
-    match ordinal {
-        Some(ordinal) if model.quantization().is_some() => match CudaNetwork::new(model, isa, ordinal)? {
-            Ok(cuda) => {
-                let description = cuda.description();
+    if let Some(ordinal) = ordinal {
+        match on_gpu(model, isa, ordinal) {
+            Ok((network, description)) => {
                 tracing::info!(device = %description, "the network runs on a GPU");
-                return Ok((Box::new(cuda), description));
+                return Ok((Box::new(network), description));
             }
-            Err(reason) if asked => tracing::warn!(wanted = %device, %reason, "the network runs on the CPU"),
+            Err(CudaNetworkError::Model(Int8NetworkError::Engine(error))) => return Err(error.into()),
+            Err(reason) if device != DeviceChoice::Auto => tracing::warn!(wanted = %device, %reason, "the network runs on the CPU"),
             Err(reason) => tracing::info!(%reason, "the network runs on the CPU"),
-        },
-        Some(_) if asked => tracing::warn!(wanted = %device, "only quantized models run on GPUs: the network runs on the CPU"),
-        _ => {}
+        }
     }
     Ok((network(model, isa)?, "cpu".into()))
+}
+
+/// With the GPU's name.
+fn on_gpu(model: &Model, isa: Isa, ordinal: usize) -> Result<(CudaNetwork, String), CudaNetworkError> {
+    if model.quantization().is_none() {
+        return Err(Int8NetworkError::NotQuantized.into());
+    }
+    let gpu = Gpu::open(ordinal)?;
+    let description = gpu.description();
+    Ok((CudaNetwork::new(model, isa, gpu)?, description))
 }

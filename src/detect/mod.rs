@@ -24,7 +24,7 @@ pub use crate::sensor::{IntensityTransform, PointsConfig, SweepsConfig};
 pub use config::{
     BoxCode, Candidates, DecodeConfig, DetectorConfig, Grid, Nms, RotatedKernel, RotationOrder, SizeOrder, Voxelization, YawConvention,
 };
-pub use cuda::{CudaNetwork, network_on};
+pub use cuda::network_on;
 pub use decode::{DecodeError, DecodeOutput, HeadMaps, decode};
 pub use detector::{Clipped, DetectError, Detections, Detector, LayerTime, Network, NetworkError, StageTimes, network};
 pub use float::FloatNetwork;

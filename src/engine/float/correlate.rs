@@ -83,6 +83,12 @@ impl<T: Real> Packed<T> {
         }
         Self { data, blocks, taps, channels }
     }
+
+    /// The weights as `[channel][output]`, if there is one tap.
+    pub fn matrix(&self) -> Option<Vec<T>> {
+        let row = |c: usize| self.blocks.iter().flat_map(move |b| &self.data[b.start + c * b.lanes..][..b.used]);
+        (self.taps == [1, 1]).then(|| (0..self.channels).flat_map(row).copied().collect())
+    }
 }
 
 /// Outputs along one axis that see the same taps.

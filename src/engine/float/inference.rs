@@ -113,6 +113,12 @@ impl FloatEngine {
         &self.graph
     }
 
+    /// Weights `[input][output]` and bias of a linear layer that is not quantized, for engines that run it elsewhere.
+    pub(in crate::engine) fn linear(&self, id: NodeId) -> Option<(Vec<f32>, Option<&[f32]>)> {
+        let layer = self.layers[id].as_ref().filter(|l| l.fake.is_none() && matches!(self.graph.nodes[id].op, Op::Linear { .. }))?;
+        Some((layer.weights.matrix()?, layer.bias.as_deref()))
+    }
+
     /// Time of each node of the last run.
     pub fn times(&self) -> &[NodeTime] {
         &self.times

@@ -24,6 +24,13 @@ pub(super) struct Form {
     pub signed: bool,
 }
 
+impl Form {
+    /// And pillars of several points.
+    fn has_two_pfn_layers(&self) -> bool {
+        self.seed % 2 == 1
+    }
+}
+
 fn conv(inputs: usize, outputs: usize, kernel: usize, stride: usize, relu: bool) -> Op {
     Op::Conv2d { inputs, outputs, kernel, stride, padding: kernel / 2, bias: true, relu }
 }
@@ -35,8 +42,13 @@ fn network(form: &Form) -> Graph {
     let points = b.input("points", vec![Dim::Points, Dim::Fixed(5)]);
     let pillars = b.pillar_index("pillars");
     let x = b.add("pfn", Op::Linear { inputs: 5, outputs: pillar, bias: true, relu: !signed }, &[points]);
-    let x = b.add("pfn.max", Op::PillarMax, &[x, pillars]);
-    let mut x = b.add("scatter", Op::PillarScatter { height, width }, &[x, pillars]);
+    let mut most = b.add("pfn.max", Op::PillarMax, &[x, pillars]);
+    if form.has_two_pfn_layers() {
+        let x = b.add("pfn.concat", Op::PillarConcat, &[x, most, pillars]);
+        let x = b.add("pfn2", Op::Linear { inputs: 2 * pillar, outputs: pillar, bias: false, relu: !signed }, &[x]);
+        most = b.add("pfn2.max", Op::PillarMax, &[x, pillars]);
+    }
+    let mut x = b.add("scatter", Op::PillarScatter { height, width }, &[most, pillars]);
     let mut ups: Vec<NodeId> = vec![];
     for i in 0..3 {
         let inputs = b.channels(x);
@@ -87,7 +99,7 @@ pub(super) fn setup(form: &Form, inputs: &Inputs<f32>) -> Setup {
     let floats: Vec<&str> = [("block1.1", form.float[0]), ("head1.1", form.float[1])].iter().filter(|f| f.1).map(|f| f.0).collect();
     for node in &graph.nodes {
         if node.op.is_layer() {
-            if node.name == "pfn" || floats.contains(&node.name.as_str()) {
+            if node.name.starts_with("pfn") || floats.contains(&node.name.as_str()) {
                 scheme.float.insert(node.name.clone(), "test".into());
                 continue;
             }
@@ -115,7 +127,7 @@ pub(super) fn setup(form: &Form, inputs: &Inputs<f32>) -> Setup {
     Setup { graph, params, scheme }
 }
 
-/// Pillars in a corner of the canvas or spread over it, one point each.
+/// Pillars in a corner of the canvas or spread over it.
 pub(super) fn frame(form: &Form, pillars: usize, spread: bool) -> Inputs<f32> {
     let [height, width] = form.canvas;
     let mut rng = Rng::new(form.seed, "frame");
@@ -124,7 +136,11 @@ pub(super) fn frame(form: &Form, pillars: usize, spread: bool) -> Inputs<f32> {
     for _ in 0..pillars {
         cells.insert([0, rng.index(h) as u32, rng.index(w) as u32]);
     }
-    let index = PillarIndex { offsets: (0..=cells.len() as u32).collect(), cells: cells.into_iter().collect(), batch: 1 };
+    let mut offsets = vec![0];
+    for i in 0..cells.len() {
+        offsets.push(offsets[i] + if form.has_two_pfn_layers() { 1 + rng.index(3) as u32 } else { 1 });
+    }
+    let index = PillarIndex { offsets, cells: cells.into_iter().collect(), batch: 1 };
     let points = ArrayD::from_shape_fn(vec![index.rows(), 5], |_| rng.range(-1.0, 1.0));
     Inputs::default().with_dense("points", points).with_pillars("pillars", Arc::new(index))
 }

@@ -35,6 +35,14 @@ enum Kind {
 /// A layer's weights in the order of its forward passes: one entry a pass.
 pub(in super::super) struct PackedLayer<T>(Vec<Packed<T>>);
 
+impl<T: Real> PackedLayer<T> {
+    /// `[input][output]`, of a linear layer.
+    pub fn matrix(&self) -> Option<Vec<T>> {
+        let [packed] = self.0.as_slice() else { return None };
+        packed.matrix()
+    }
+}
+
 impl Layer {
     /// `None` for an operation without a weight matrix.
     pub fn of(op: &Op) -> Option<Self> {

@@ -39,6 +39,11 @@ impl Args {
         self
     }
 
+    pub fn followed_by(mut self, others: &Self) -> Self {
+        self.0.extend(&others.0);
+        self
+    }
+
     pub fn float(mut self, float: f32) -> Self {
         self.0.extend(float.to_le_bytes());
         self

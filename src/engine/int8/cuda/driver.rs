@@ -72,6 +72,12 @@ impl Driver {
         Ok(Self { context, stream, module, functions: BTreeMap::new(), memory: Vec::new(), sequences: Vec::new(), description })
     }
 
+    /// Bytes that are free on the GPU that this thread has turned to.
+    #[cfg(test)]
+    pub fn free_memory() -> Option<usize> {
+        result::mem_get_info().ok().map(|(free, _)| free)
+    }
+
     fn bind(&self) -> Result<(), DeviceError> {
         self.context.bind_to_thread().map_err(failed("turning to the GPU"))
     }

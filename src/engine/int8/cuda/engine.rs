@@ -3,11 +3,31 @@
 use super::device::{Device, DeviceError, Memory};
 use super::driver::Driver;
 use super::program::{Piece, Program, ProgramOptions};
+use super::segment::runs_on_device;
 use crate::engine::float::Inputs;
 use crate::engine::int8::plan::StepKind;
 use crate::engine::int8::{Clipped, Int8Engine, Int8Error, StepReport};
+use crate::graph::PillarIndex;
 use ndarray::{ArrayD, ArrayViewD};
 use std::time::{Duration, Instant};
+
+/// A GPU with our kernels on it, ready for a network.
+pub struct Gpu(Box<dyn Device>);
+
+impl Gpu {
+    /// Opens the GPU of this number.
+    ///
+    /// # Errors
+    /// No driver, one that is too old, no such GPU, one that is too old; kernels that can be neither found nor compiled.
+    pub fn open(ordinal: usize) -> Result<Self, DeviceError> {
+        Ok(Self(Box::new(Driver::open(ordinal)?)))
+    }
+
+    /// Name and architecture.
+    pub fn description(&self) -> String {
+        self.0.description()
+    }
+}
 
 /// A quantized network on a GPU. Layers that stay float, and every frame after the device was lost, run on the CPU; the results
 /// are the same bytes.
@@ -26,31 +46,22 @@ pub struct CudaEngine {
 }
 
 impl CudaEngine {
-    /// Moves a lowered network to a GPU.
+    /// Moves a lowered network to a GPU. `cpu` is what runs it where the GPU cannot.
     ///
     /// # Errors
-    /// There is no such GPU, or it cannot run the network. `cpu` is given back.
-    pub fn open(cpu: Int8Engine, ordinal: usize) -> Result<Self, (Box<Int8Engine>, DeviceError)> {
-        match Driver::open(ordinal) {
-            Ok(driver) => Self::new(cpu, Box::new(driver), ProgramOptions::default()),
-            Err(error) => Err((Box::new(cpu), error)),
-        }
+    /// Not enough memory.
+    pub fn on(gpu: Gpu, cpu: Int8Engine) -> Result<Self, DeviceError> {
+        Self::new(cpu, gpu.0, ProgramOptions::default())
     }
 
-    /// Copies a lowered network to a device. `cpu` is what runs it where the device cannot.
+    /// On any device, in any way.
     ///
     /// # Errors
-    /// Not enough memory, or kernels that the device does not take. `cpu` is given back.
-    pub(super) fn new(
-        cpu: Int8Engine,
-        mut device: Box<dyn Device>,
-        options: ProgramOptions,
-    ) -> Result<Self, (Box<Int8Engine>, DeviceError)> {
+    /// As [`CudaEngine::on`], and kernels that the device does not have.
+    pub(super) fn new(cpu: Int8Engine, mut device: Box<dyn Device>, options: ProgramOptions) -> Result<Self, DeviceError> {
         let times = vec![Duration::ZERO; cpu.plan.steps.len()];
-        match Program::build(&cpu, device.as_mut(), options) {
-            Ok(program) => Ok(Self { cpu, device, program, options, fault: None, count_clipped: false, times }),
-            Err(error) => Err((Box::new(cpu), error)),
-        }
+        let program = Program::build(&cpu, device.as_mut(), options)?;
+        Ok(Self { cpu, device, program, options, fault: None, count_clipped: false, times })
     }
 
     /// Runs the network. Where the device fails, the CPU runs this frame and all that follow.
@@ -87,6 +98,16 @@ impl CudaEngine {
             self.device.upload(scatter.cells, &cells)?;
             self.device.upload(scatter.count, &(index.pillars() as u32).to_le_bytes())?;
         }
+        for own in &self.program.indices {
+            let index = &inputs.pillars[&own.name];
+            let offsets: Vec<u8> = index.offsets.iter().flat_map(|o| o.to_le_bytes()).collect();
+            self.device.upload(own.offsets, &offsets)?;
+            let counts = [index.pillars() as u32, index.rows() as u32];
+            self.device.upload(own.counts, &counts.map(u32::to_le_bytes).concat())?;
+        }
+        for input in &self.program.inputs {
+            upload(self.device.as_mut(), Some(input.memory), &inputs.dense[&input.name])?;
+        }
         for piece in &self.program.pieces {
             let start = Instant::now();
             match piece {
@@ -115,11 +136,14 @@ impl CudaEngine {
         Ok(self.device.wait()?)
     }
 
-    /// Plans memory anew if a frame has more pillars than any before.
+    /// Plans memory anew if a frame has more pillars or points than any before.
     fn make_room(&mut self, inputs: &Inputs<f32>) -> Result<(), Failure> {
-        let pillars = inputs.pillars.values().map(|p| p.pillars()).max().unwrap_or(0);
-        if pillars > self.options.capacity {
-            self.options.capacity = pillars.next_power_of_two();
+        let most = |count: fn(&PillarIndex) -> usize| inputs.pillars.values().map(|p| count(p)).max().unwrap_or(0);
+        let (pillars, rows) = (most(PillarIndex::pillars), most(PillarIndex::rows));
+        let capacity = &mut self.options.capacity;
+        if pillars > capacity.pillars || rows > capacity.rows {
+            capacity.pillars = capacity.pillars.max(pillars.next_power_of_two());
+            capacity.rows = capacity.rows.max(rows.next_power_of_two());
             self.rebuild()?;
         }
         Ok(())
@@ -141,20 +165,41 @@ impl CudaEngine {
         self.fault.as_ref()
     }
 
-    /// Name and architecture of the device.
-    pub fn description(&self) -> String {
-        self.device.description()
-    }
-
     /// Bytes of activations and of weights on the device.
     pub fn memory_bytes(&self) -> (usize, usize) {
         self.program.memory_bytes
     }
 
+    /// Computes every pixel, or (as at first) only those that can differ from an empty canvas. The results are the same.
+    ///
+    /// # Errors
+    /// As [`CudaEngine::on`]; the CPU runs from then on.
+    pub fn set_dense(&mut self, dense: bool) -> Result<(), DeviceError> {
+        self.options.dense = dense;
+        self.rebuild().inspect_err(|error| self.fault = Some(error.clone()))
+    }
+
+    /// Runs once more, over what the last frame left on the device, what the device does, and waits for it: the time without any
+    /// copying, for benchmarks.
+    ///
+    /// # Errors
+    /// The device is lost.
+    pub fn run_resident(&mut self) -> Result<Duration, DeviceError> {
+        self.device.wait()?;
+        let start = Instant::now();
+        for piece in &self.program.pieces {
+            if let Piece::Device { sequence, .. } = piece {
+                self.device.run(*sequence)?;
+            }
+        }
+        self.device.wait()?;
+        Ok(start.elapsed())
+    }
+
     /// Has every step run, and be timed, by itself: slower as a whole.
     ///
     /// # Errors
-    /// As [`CudaEngine::new`]; the CPU runs from then on.
+    /// As [`CudaEngine::on`]; the CPU runs from then on.
     pub fn time_steps(&mut self, by_step: bool) -> Result<(), DeviceError> {
         self.options.by_step = by_step;
         self.rebuild().inspect_err(|error| self.fault = Some(error.clone()))
@@ -166,7 +211,7 @@ impl CudaEngine {
         if self.fault.is_none() && !self.count_clipped {
             for ((report, elapsed), step) in steps.iter_mut().zip(&self.times).zip(&self.cpu.plan.steps) {
                 report.elapsed = *elapsed;
-                if !matches!(step.kind, StepKind::Float { .. } | StepKind::Load { .. }) {
+                if !matches!(step.kind, StepKind::Float { .. } | StepKind::Load { .. }) || runs_on_device(&self.cpu.plan, &step.kind) {
                     report.kernels = vec!["cuda".into()];
                     report.computed = 1.0;
                 }

@@ -6,25 +6,28 @@
 //!   very same kernels on a CPU.
 
 mod compile;
+mod convolution;
 mod device;
 mod driver;
 #[cfg(test)]
 mod emulator;
 mod engine;
 mod program;
+mod segment;
 #[cfg(test)]
 mod tests;
 mod weights;
 
 pub use compile::{Compiled, CompiledKernel, OLDEST_ARCH, cache_folder, compile, cubin_name, write};
 pub use device::DeviceError;
-pub use engine::CudaEngine;
+pub use engine::{CudaEngine, Gpu};
 
 /// All kernels, in an order in which they can be compiled as one file.
-const SOURCES: [(&str, &str); 3] = [
+const SOURCES: [(&str, &str); 4] = [
     ("device.cuh", include_str!("kernels/device.cuh")),
     ("conv.cu", include_str!("kernels/conv.cu")),
     ("image.cu", include_str!("kernels/image.cu")),
+    ("pillar.cu", include_str!("kernels/pillar.cu")),
 ];
 
 /// All kernels as one file; messages about it name the files that it is made of.

@@ -1,10 +1,10 @@
 //! A plan as launches: what lies where in the device's memory, and which kernel runs over it with what.
 
+use super::convolution::fused_addition;
 use super::device::{Args, Device, DeviceError, Launch, Memory};
-use super::weights::{DeviceWeights, TILE_WINDOWS};
+use super::segment::runs_on_device;
 use crate::engine::int8::Int8Engine;
 use crate::engine::int8::arithmetic::Clamp;
-use crate::engine::int8::conv::{Conv, To};
 use crate::engine::int8::plan::{Addition, Buffer, FloatView, Plan, Source, StepKind, View};
 use crate::graph::Dim;
 
@@ -12,14 +12,15 @@ use crate::graph::Dim;
 const MOST_BLOCKS: usize = 2048;
 /// Threads of a block of those kernels; see `image.cu`.
 const THREADS: usize = 256;
-/// Threads of a block of a convolution.
-const CONV_THREADS: u32 = 128;
 /// Images' pixels start at multiples of this many bytes.
-const ALIGNMENT: usize = 16;
+pub(super) const ALIGNMENT: usize = 16;
 
 /// A plan ready to run on a device.
 pub struct Program {
     pub pieces: Vec<Piece>,
+    /// What every frame brings.
+    pub inputs: Vec<InputMemory>,
+    pub indices: Vec<IndexMemory>,
     /// Forgets the cells of the frame before, if there are any.
     pub clear: Option<usize>,
     /// By array of the plan, if the device has it.
@@ -39,6 +40,20 @@ pub enum Piece {
     Device { steps: [usize; 2], sequence: usize },
 }
 
+/// Where an input of the graph goes.
+pub struct InputMemory {
+    pub name: String,
+    pub memory: Memory,
+}
+
+/// Where goes which rows belong to which pillar.
+pub struct IndexMemory {
+    pub name: String,
+    pub offsets: Memory,
+    /// Pillars and rows.
+    pub counts: Memory,
+}
+
 /// Where a frame's pillars go.
 pub struct ScatterMemory {
     pub index: String,
@@ -54,13 +69,31 @@ pub struct ProgramOptions {
     pub dense: bool,
     /// Every step by itself, so that it can be timed.
     pub by_step: bool,
-    /// Rows that arrays of as many rows as there are pillars can have.
-    pub capacity: usize,
+    pub capacity: Capacity,
+}
+
+/// How much of a frame there is room for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capacity {
+    pub pillars: usize,
+    pub rows: usize,
+}
+
+impl Capacity {
+    /// Of an axis, at most.
+    pub(super) fn of(self, dim: Dim) -> usize {
+        match dim {
+            Dim::Fixed(n) => n,
+            Dim::Points => self.rows,
+            Dim::Pillars => self.pillars,
+            Dim::Batch => 1,
+        }
+    }
 }
 
 impl Default for ProgramOptions {
     fn default() -> Self {
-        Self { dense: false, by_step: false, capacity: 32_768 }
+        Self { dense: false, by_step: false, capacity: Capacity { pillars: 32_768, rows: 65_536 } }
     }
 }
 
@@ -94,6 +127,8 @@ impl Program {
             pieces: Vec::new(),
             clear: Vec::new(),
             scatters: Vec::new(),
+            inputs: Vec::new(),
+            indices: Vec::new(),
             activations: 0,
             weights: 0,
         };
@@ -104,25 +139,27 @@ impl Program {
     }
 }
 
-struct Builder<'a> {
-    engine: &'a Int8Engine,
-    plan: &'a Plan,
+pub(super) struct Builder<'a> {
+    pub(super) engine: &'a Int8Engine,
+    pub(super) plan: &'a Plan,
     device: &'a mut dyn Device,
-    options: ProgramOptions,
+    pub(super) options: ProgramOptions,
     /// By slot.
     slots: Vec<Memory>,
     /// By buffer: which pixels saw a pillar.
-    seen: Vec<Memory>,
+    pub(super) seen: Vec<Memory>,
     arrays: Vec<Option<Memory>>,
     /// By step: how many windows are in its list.
-    counts: Memory,
+    pub(super) counts: Memory,
     /// What runs once.
     setup: Vec<Launch>,
-    pending: Vec<Launch>,
+    pub(super) pending: Vec<Launch>,
     first_pending: usize,
     pieces: Vec<Piece>,
     clear: Vec<Launch>,
     scatters: Vec<ScatterMemory>,
+    pub(super) inputs: Vec<InputMemory>,
+    pub(super) indices: Vec<IndexMemory>,
     activations: usize,
     weights: usize,
 }
@@ -130,8 +167,13 @@ struct Builder<'a> {
 impl Builder<'_> {
     fn run(mut self) -> Result<Program, DeviceError> {
         let on_host = arrays_of_host(self.plan);
+        let mut done = None;
         for (at, step) in self.plan.steps.iter().enumerate() {
             match &step.kind {
+                _ if done == Some(at) => {}
+                StepKind::Float { engine, indices, outputs, .. } if runs_on_device(self.plan, &step.kind) => {
+                    self.segment(engine, indices, outputs)?;
+                }
                 StepKind::Float { inputs, outputs, .. } => {
                     self.flush(at)?;
                     let inside = inputs.iter().filter_map(|(_, s)| if let Source::Inside(view) = s { Some(view.array) } else { None });
@@ -157,7 +199,16 @@ impl Builder<'_> {
                     self.change_form("dequantize", from, &floats, from.grid.scale, &from.grid.clamp(false))?;
                 }
                 StepKind::Add { a, b, to, add, opens } => self.add(a, b, to, add, *opens),
-                StepKind::Conv(conv) => self.conv(at, conv)?,
+                StepKind::Conv(conv) => {
+                    let sparse = self.engine.empty[at].is_some() && !self.options.dense;
+                    match fused_addition(self.plan, at).filter(|_| !sparse) {
+                        Some(fused) => {
+                            self.conv_and_add(conv, &fused)?;
+                            done = Some(at + 1);
+                        }
+                        None => self.conv(at, conv, sparse)?,
+                    }
+                }
             }
             if self.options.by_step {
                 self.flush(at + 1)?;
@@ -172,6 +223,8 @@ impl Builder<'_> {
         results.dedup();
         Ok(Program {
             pieces: self.pieces,
+            inputs: self.inputs,
+            indices: self.indices,
             clear,
             arrays: self.arrays,
             scatters: self.scatters,
@@ -190,27 +243,27 @@ impl Builder<'_> {
         Ok(())
     }
 
-    fn activation(&mut self, bytes: usize) -> Result<Memory, DeviceError> {
+    pub(super) fn activation(&mut self, bytes: usize) -> Result<Memory, DeviceError> {
         self.activations += bytes;
         self.device.allocate(bytes.max(1))
     }
 
     /// Memory with something in it that stays as it is.
-    fn constant(&mut self, bytes: &[u8]) -> Result<Memory, DeviceError> {
+    pub(super) fn constant(&mut self, bytes: &[u8]) -> Result<Memory, DeviceError> {
         self.weights += bytes.len();
         let memory = self.device.allocate(bytes.len().max(1))?;
         self.device.upload(memory, bytes)?;
         Ok(memory)
     }
 
-    fn words(&mut self, words: impl IntoIterator<Item = u32>) -> Result<Memory, DeviceError> {
+    pub(super) fn words(&mut self, words: impl IntoIterator<Item = u32>) -> Result<Memory, DeviceError> {
         self.constant(&words.into_iter().flat_map(u32::to_le_bytes).collect::<Vec<_>>())
     }
 
     /// A float array on the device, and the floats of a row of it.
-    fn array(&mut self, array: usize) -> Result<(Memory, usize), DeviceError> {
+    pub(super) fn array(&mut self, array: usize) -> Result<(Memory, usize), DeviceError> {
         let shape = &self.plan.arrays[array];
-        let len: usize = shape.iter().map(|d| if let Dim::Fixed(n) = d { *n } else { self.options.capacity }).product();
+        let len: usize = shape.iter().map(|&d| self.options.capacity.of(d)).product();
         let row = if let Some(Dim::Fixed(n)) = shape.last() { *n } else { 1 };
         let memory = match self.arrays[array] {
             Some(memory) => memory,
@@ -221,7 +274,7 @@ impl Builder<'_> {
     }
 
     /// The image in which a value lies, from its first channel on.
-    fn image(&self, buffer: usize, first: usize) -> (Memory, Image) {
+    pub(super) fn image(&self, buffer: usize, first: usize) -> (Memory, Image) {
         let image = Image::of(&self.plan.buffers[buffer]);
         (self.slots[self.plan.buffers[buffer].slot], Image { at: image.at + first, ..image })
     }
@@ -234,7 +287,7 @@ impl Builder<'_> {
     }
 
     /// Has a buffer's border filled: each time, unless nothing else ever lies where the border is.
-    fn pad(&mut self, buffer: usize) {
+    pub(super) fn pad(&mut self, buffer: usize) {
         let own = &self.plan.buffers[buffer];
         if own.border == 0 {
             return;
@@ -263,7 +316,7 @@ impl Builder<'_> {
         let (bytes, image) = self.image(to.buffer, to.first);
         // Nothing else ever lies there: an empty canvas, on which only the cells of a frame change.
         self.device.upload(bytes, &vec![buffer.zero; Image::of(buffer).len()])?;
-        let (cells, count) = (self.activation(4 * self.options.capacity)?, self.activation(4)?);
+        let (cells, count) = (self.activation(4 * self.options.capacity.pillars)?, self.activation(4)?);
         let (inverse, clamp) = to.grid.quantizer().parts();
         let args = |channels| {
             Args::new(&[bytes, self.seen[to.buffer], cells, count, floats])
@@ -273,7 +326,7 @@ impl Builder<'_> {
                 .float(inverse)
                 .clamp(&clamp)
         };
-        let most = MOST_BLOCKS * THREADS;
+        let most = self.options.capacity.pillars * to.channels;
         self.clear.push(turns("clear_cells", most, args(to.channels)));
         self.pending.push(turns("scatter", most, args(to.channels)));
         self.scatters.push(ScatterMemory { index: index.to_owned(), width: buffer.width, cells, count });
@@ -311,124 +364,6 @@ impl Builder<'_> {
             .words(&[usize::from(opens)]);
         self.pending.push(turns("add", buffer.height * buffer.width * to.channels, args));
     }
-
-    fn conv(&mut self, at: usize, conv: &Conv) -> Result<(), DeviceError> {
-        let output = self.output(conv)?;
-        if let To::Bytes { buffer, .. } = conv.to
-            && conv.opens
-        {
-            self.pad(buffer);
-        }
-        let sparse = self.engine.empty[at].is_some() && !self.options.dense;
-        let (list, count) = if sparse { self.activate(at, conv, &output)? } else { (Memory::NULL, Memory::NULL) };
-        self.products(conv, &output, list, count)
-    }
-
-    /// Where a convolution writes.
-    fn output(&mut self, conv: &Conv) -> Result<Output, DeviceError> {
-        Ok(match conv.to {
-            To::Bytes { buffer, clamp } => {
-                let (memory, image) = self.image(buffer, 0);
-                Output { memory, image, size: 1, clamp, seen: Some(self.seen[buffer]) }
-            }
-            To::Floats { array, low } => {
-                let (memory, pixel) = self.array(array)?;
-                let image = Image { at: 0, row: conv.windows[1] * conv.scale * pixel, pixel, rows: 0 };
-                Output { memory, image, size: 4, clamp: Clamp { low, high: 0.0, zero: 0 }, seen: None }
-            }
-        })
-    }
-
-    /// Has the windows that see something listed, and the others' outputs filled in. Gives the list and where its length is.
-    fn activate(&mut self, at: usize, conv: &Conv, output: &Output) -> Result<(Memory, Memory), DeviceError> {
-        let (Some(empty), Some([rows, columns])) = (&self.engine.empty[at], conv.repeat) else {
-            return Ok((Memory::NULL, Memory::NULL));
-        };
-        let input = &self.plan.buffers[conv.input];
-        let [windows_y, windows_x] = conv.windows;
-        let windows = windows_y * windows_x;
-        let (active, list) = (self.activation(windows)?, self.activation(4 * windows)?);
-        let count = self.counts.offset(4 * at);
-        self.pending.push(turns("zero", 1, Args::new(&[count]).words(&[1])));
-        let args = Args::new(&[self.seen[conv.input], active, list, count, output.seen.unwrap_or(Memory::NULL)]).words(&[
-            input.height,
-            input.width,
-            windows_y,
-            windows_x,
-            conv.taps,
-            conv.stride,
-            conv.padding,
-            conv.scale,
-            usize::from(conv.opens),
-        ]);
-        self.pending.push(turns("activate", windows, args));
-
-        let table = if output.size == 1 {
-            self.constant(empty.bytes.table())?
-        } else {
-            self.words(empty.floats.table().iter().map(|f| f.to_bits()))?
-        };
-        let [by_row, by_column] = [rows, columns].map(|axis| axis.indices());
-        let (by_row, by_column) = (self.words(by_row)?, self.words(by_column)?);
-        let image = Image { at: output.image.at + conv.first, ..output.image }.times(output.size);
-        let args = Args::new(&[active, table, by_row, by_column, output.memory])
-            .words(&[windows_y, windows_x, conv.scale, columns.distinct()])
-            .words(&image.words())
-            .words(&[conv.channels * output.size]);
-        self.pending.push(turns("fill", windows * conv.scale * conv.scale * 32, args));
-        Ok((list, count))
-    }
-
-    /// The convolution itself.
-    fn products(&mut self, conv: &Conv, output: &Output, list: Memory, count: Memory) -> Result<(), DeviceError> {
-        let weights = DeviceWeights::new(conv, &self.engine.kernels);
-        let table: Vec<u32> = conv
-            .passes
-            .iter()
-            .zip(&weights.passes)
-            .flat_map(|(pass, own)| {
-                let [y, x] = pass.phase;
-                let output_at = output.image.at + y * output.image.row + x * output.image.pixel + pass.output_first;
-                [own.weights, own.lanes, pass.input_first, output_at, own.outputs, own.chunks].map(|word| word as u32)
-            })
-            .collect();
-        let (memory, image) = self.image(conv.input, 0);
-        let border = self.plan.buffers[conv.input].border - conv.padding;
-        let origin = border * (image.row + image.pixel);
-        let windows = conv.windows[0] * conv.windows[1];
-        let pointers = [
-            memory,
-            self.constant(&weights.weights)?,
-            self.words(weights.start.iter().map(|&s| s as u32))?,
-            self.words(weights.multiplier.iter().map(|m| m.to_bits()))?,
-            self.words(weights.bias.iter().map(|b| b.to_bits()))?,
-            self.words(table)?,
-            list,
-            count,
-            output.memory,
-            Memory::NULL,
-        ];
-        let args = Args::new(&pointers)
-            .words(&[
-                windows,
-                conv.windows[1],
-                conv.taps,
-                conv.stride * image.row,
-                conv.stride * image.pixel,
-                origin,
-                image.row,
-                image.pixel,
-            ])
-            .words(&[conv.scale * output.image.row, conv.scale * output.image.pixel, usize::from(output.size == 4)])
-            .clamp(&output.clamp)
-            .words(&[0; 4 + 4 + 3]);
-        let aligned = conv.passes.iter().all(|p| p.input_first.is_multiple_of(ALIGNMENT));
-        let kernel = format!("conv_{TILE_WINDOWS}x{}_w{}{}", weights.tile, weights.bits, if aligned { "" } else { "_any" });
-        let widest = weights.passes.iter().map(|p| p.outputs).max().unwrap_or(1);
-        let grid = [windows.div_ceil(TILE_WINDOWS), widest.div_ceil(weights.tile), conv.passes.len()].map(|n| n as u32);
-        self.pending.push(Launch { kernel, grid, threads: CONV_THREADS, args });
-        Ok(())
-    }
 }
 
 /// Which arrays steps on the host write.
@@ -436,7 +371,9 @@ fn arrays_of_host(plan: &Plan) -> Vec<bool> {
     let mut on_host = vec![false; plan.arrays.len()];
     for step in &plan.steps {
         match &step.kind {
-            StepKind::Float { outputs, .. } => outputs.iter().for_each(|&(_, array)| on_host[array] = true),
+            StepKind::Float { outputs, .. } if !runs_on_device(plan, &step.kind) => {
+                outputs.iter().for_each(|&(_, array)| on_host[array] = true);
+            }
             StepKind::Load { to, .. } => on_host[*to] = true,
             _ => {}
         }
@@ -445,28 +382,19 @@ fn arrays_of_host(plan: &Plan) -> Vec<bool> {
 }
 
 /// A launch whose threads take turns over `count` things.
-fn turns(kernel: &str, count: usize, args: Args) -> Launch {
+pub(super) fn turns(kernel: &str, count: usize, args: Args) -> Launch {
     let blocks = count.div_ceil(THREADS).clamp(1, MOST_BLOCKS);
     Launch { kernel: kernel.to_owned(), grid: [blocks as u32, 1, 1], threads: THREADS as u32, args }
 }
 
-/// Where a convolution writes: elements of `size` bytes.
-struct Output {
-    memory: Memory,
-    image: Image,
-    size: usize,
-    clamp: Clamp,
-    seen: Option<Memory>,
-}
-
 /// How an image lies: its first pixel, and the way from row to row and from pixel to pixel.
 #[derive(Clone, Copy, PartialEq)]
-struct Image {
-    at: usize,
-    row: usize,
-    pixel: usize,
+pub(super) struct Image {
+    pub at: usize,
+    pub row: usize,
+    pub pixel: usize,
     /// With the border.
-    rows: usize,
+    pub rows: usize,
 }
 
 impl Image {
@@ -484,11 +412,11 @@ impl Image {
         self.rows * self.row + Self::SLACK
     }
 
-    fn times(self, size: usize) -> Self {
+    pub fn times(self, size: usize) -> Self {
         Self { at: self.at * size, row: self.row * size, pixel: self.pixel * size, ..self }
     }
 
-    fn words(&self) -> [usize; 3] {
+    pub fn words(&self) -> [usize; 3] {
         [self.at, self.row, self.pixel]
     }
 }

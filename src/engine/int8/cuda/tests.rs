@@ -1,8 +1,11 @@
 //! The kernels themselves, on the emulator, against portable code: whole networks, byte for byte.
 
+use super::convolution::fused_addition;
+use super::device::Device;
+use super::driver::Driver;
 use super::emulator::Emulator;
 use super::engine::CudaEngine;
-use super::program::ProgramOptions;
+use super::program::{Capacity, ProgramOptions};
 use crate::engine::Isa;
 use crate::engine::int8::Int8Engine;
 use crate::engine::int8::tests::{Form, Setup, forms, frame, outputs, setup};
@@ -32,19 +35,27 @@ fn lowered(setup: &Setup, isa: Isa) -> Int8Engine {
     Int8Engine::new(&setup.graph, &setup.params, &setup.scheme, isa).expect("lowers")
 }
 
+/// A GPU, if there is one.
+fn gpu() -> Option<Box<dyn Device>> {
+    match Driver::open(0) {
+        Ok(driver) => Some(Box::new(driver)),
+        Err(error) => {
+            println!("skipped: no GPU to run on ({error})");
+            None
+        }
+    }
+}
+
 /// How a case is run.
 #[derive(Clone, Copy, Debug)]
 struct Run {
-    arch: u32,
     dense: bool,
     four_bits: bool,
-    /// Of the order in which threads run.
-    order: u64,
 }
 
 /// One network, one frame, after another one.
-fn is_the_same(form: &Form, pillars: usize, spread: bool, run: Run) -> Result<(), TestCaseError> {
-    let Some(device) = Emulator::start(run.arch, run.order) else { return Ok(()) };
+fn is_the_same(form: &Form, pillars: usize, spread: bool, run: Run, device: Option<Box<dyn Device>>) -> Result<(), TestCaseError> {
+    let Some(device) = device else { return Ok(()) };
     let inputs = frame(form, pillars, spread);
     let mut setup = setup(form, &frame(form, 60, true));
     if run.four_bits {
@@ -54,8 +65,9 @@ fn is_the_same(form: &Form, pillars: usize, spread: bool, run: Run) -> Result<()
     portable.set_dense(true);
     portable.run(&inputs).expect("runs");
     let cpu = lowered(&setup, Isa::choose().expect("known"));
-    let options = ProgramOptions { dense: run.dense, ..Default::default() };
-    let mut engine = CudaEngine::new(cpu, Box::new(device), options).map_err(|(_, e)| e).expect("fits");
+    // Little room at first, so that frames outgrow it.
+    let options = ProgramOptions { dense: run.dense, capacity: Capacity { pillars: 64, rows: 64 }, ..Default::default() };
+    let mut engine = CudaEngine::new(cpu, device, options).expect("fits");
     for other in [frame(form, 25, !spread), inputs] {
         engine.run(&other).expect("runs");
     }
@@ -64,26 +76,40 @@ fn is_the_same(form: &Form, pillars: usize, spread: bool, run: Run) -> Result<()
     Ok(())
 }
 
-/// The same on each architecture whose kernels differ.
+/// The same on each architecture whose kernels differ, and on a GPU.
 macro_rules! whole_networks {
-    ($($name:ident: $arch:expr;)*) => {
+    ($($name:ident: $cases:expr, $most:expr, $device:expr;)*) => {$(
         proptest! {
-            #![proptest_config(ProptestConfig { cases: 3, failure_persistence: None, max_shrink_iters: 4, ..Default::default() })]
-            $(
-                #[test]
-                fn $name((form, pillars, spread) in forms(), dense: bool, four_bits: bool, order in 0u64..6) {
-                    let form = Form { canvas: form.canvas.map(|c| c.min(24)), ..form };
-                    is_the_same(&form, pillars, spread, Run { arch: $arch, dense, four_bits, order })?;
-                }
-            )*
+            #![proptest_config(ProptestConfig { cases: $cases, failure_persistence: None, max_shrink_iters: 4, ..Default::default() })]
+            #[test]
+            fn $name((form, pillars, spread) in forms(), dense: bool, four_bits: bool, order in 0u64..6) {
+                let form = Form { canvas: form.canvas.map(|c| c.min($most)), ..form };
+                is_the_same(&form, pillars, spread, Run { dense, four_bits }, $device(order))?;
+            }
         }
-    };
+    )*};
+}
+
+/// `order` is that of the threads.
+fn emulated(arch: u32) -> impl Fn(u64) -> Option<Box<dyn Device>> {
+    move |order| Some(Box::new(Emulator::start(arch, order)?))
 }
 
 whole_networks! {
-    whole_networks_by_dot_products: 610;
-    whole_networks_by_small_matrix_products: 750;
-    whole_networks_by_large_matrix_products: 800;
+    whole_networks_by_dot_products: 3, 24, emulated(610);
+    whole_networks_by_small_matrix_products: 3, 24, emulated(750);
+    whole_networks_by_large_matrix_products: 3, 24, emulated(800);
+    whole_networks_on_a_gpu: 48, usize::MAX, |_| gpu();
+}
+
+#[test]
+fn additions_happen_in_the_convolutions_before_them() {
+    let form = small_form();
+    let plan = lowered(&setup(&form, &frame(&form, 60, true)), Isa::Portable).plan;
+    assert!((0..plan.steps.len()).any(|at| fused_addition(&plan, at).is_some()));
+    for four_bits in [false, true] {
+        is_the_same(&form, 40, true, Run { dense: true, four_bits }, emulated(800)(2)).expect("the same bytes");
+    }
 }
 
 #[test]
@@ -94,8 +120,8 @@ fn a_device_that_is_lost_is_followed_by_the_cpu_within_the_frame() {
     for lasts in [1, 2, 4] {
         let Some(mut device) = Emulator::start(800, 0) else { return };
         device.lasts = Some(lasts);
-        let mut engine =
-            CudaEngine::new(lowered(&setup, Isa::Portable), Box::new(device), ProgramOptions::default()).map_err(|(_, e)| e).expect("fits");
+        let options = ProgramOptions { capacity: Capacity { pillars: 100, rows: 300 }, ..Default::default() };
+        let mut engine = CudaEngine::new(lowered(&setup, Isa::Portable), Box::new(device), options).expect("fits");
         for (i, pillars) in [30, 5, 70].into_iter().enumerate() {
             let inputs = frame(&form, pillars, i % 2 == 0);
             portable.run(&inputs).expect("runs");
@@ -112,8 +138,8 @@ fn more_pillars_than_ever_and_steps_by_themselves() {
     let setup = setup(&form, &frame(&form, 60, true));
     let mut portable = lowered(&setup, Isa::Portable);
     let Some(device) = Emulator::start(800, 1) else { return };
-    let options = ProgramOptions { capacity: 8, ..Default::default() };
-    let mut engine = CudaEngine::new(lowered(&setup, Isa::Portable), Box::new(device), options).map_err(|(_, e)| e).expect("fits");
+    let options = ProgramOptions { capacity: Capacity { pillars: 8, rows: 8 }, ..Default::default() };
+    let mut engine = CudaEngine::new(lowered(&setup, Isa::Portable), Box::new(device), options).expect("fits");
     for pillars in [5, 40, 8] {
         let inputs = frame(&form, pillars, true);
         portable.run(&inputs).expect("runs");
@@ -123,4 +149,27 @@ fn more_pillars_than_ever_and_steps_by_themselves() {
     }
     assert_eq!(engine.fault(), None);
     assert!(engine.steps().iter().any(|step| step.kernels == ["cuda"] && !step.elapsed.is_zero()));
+}
+
+/// A GPU's memory is planned once, and nothing of it is taken while frames run.
+#[test]
+fn ten_thousand_frames_on_a_gpu_take_no_memory() {
+    let Some(device) = gpu() else { return };
+    let form = small_form();
+    let setup = setup(&form, &frame(&form, 60, true));
+    let mut portable = lowered(&setup, Isa::Portable);
+    let mut engine = CudaEngine::new(lowered(&setup, Isa::Portable), device, ProgramOptions::default()).expect("fits");
+    let frames = [30, 0, 384].map(|pillars| frame(&form, pillars, true));
+    let mut free = None;
+    for i in 0..10_000 {
+        engine.run(&frames[i % 3]).expect("runs");
+        if i % 1000 < 3 {
+            portable.run(&frames[i % 3]).expect("runs");
+            assert_eq!(results(&engine), outputs(&portable), "frame {i}");
+        }
+        if i == 100 {
+            free = Driver::free_memory();
+        }
+    }
+    assert_eq!((engine.fault(), Driver::free_memory()), (None, free));
 }

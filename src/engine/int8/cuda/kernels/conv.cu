@@ -48,7 +48,7 @@ struct ConvArgs {
     u32 addend_row;  // bytes
     u32 addend_pixel;
     u32 addend_at;  // where the summand of output 0 of window 0 lies
-    u32 output_first;  // the output that it belongs to is this far into the pixel
+    u32 output_first;  // where output 0 of window 0 lies, elements
     i32 addend_zero;
     float own_factor;
     float addend_factor;

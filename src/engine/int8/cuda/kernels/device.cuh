@@ -42,34 +42,33 @@ __device__ __forceinline__ void copy_async_wait() {
 
 #if ARCH >= 750
 // 8x8 matrices of 16-bit numbers: lane l gives the address of row l % 8 of matrix l / 8, and gets numbers 2 (l % 4) and
-// 2 (l % 4) + 1 of row l / 4 of each matrix. (PTX ISA, ldmatrix)
+// 2 (l % 4) + 1 of row l / 4 of each matrix. (PTX ISA, ldmatrix) What it reads was written before a barrier, which it cannot pass.
 __device__ __forceinline__ void load_matrices(u32 (&to)[4], const void* row) {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
                  : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
-                 : "r"(shared_address(row))
-                 : "memory");
+                 : "r"(shared_address(row)));
 }
 
 __device__ __forceinline__ void load_matrices(u32 (&to)[2], const void* row) {
-    asm volatile("ldmatrix.sync.aligned.m8n8.x2.shared.b16 {%0, %1}, [%2];" : "=r"(to[0]), "=r"(to[1]) : "r"(shared_address(row)) : "memory");
+    asm volatile("ldmatrix.sync.aligned.m8n8.x2.shared.b16 {%0, %1}, [%2];" : "=r"(to[0]), "=r"(to[1]) : "r"(shared_address(row)));
 }
 
 __device__ __forceinline__ void load_matrices(u32 (&to)[1], const void* row) {
-    asm volatile("ldmatrix.sync.aligned.m8n8.x1.shared.b16 {%0}, [%1];" : "=r"(to[0]) : "r"(shared_address(row)) : "memory");
+    asm volatile("ldmatrix.sync.aligned.m8n8.x1.shared.b16 {%0}, [%1];" : "=r"(to[0]) : "r"(shared_address(row)));
 }
 #endif
 
 #if ARCH >= 800
 // c += a b: 16x32 unsigned bytes times 32x8 signed bytes. (PTX ISA, matrix fragments for mma.m16n8k32)
 __device__ __forceinline__ void multiply(i32 (&c)[4], const u32 (&a)[4], const u32 (&b)[2]) {
-    asm volatile("mma.sync.aligned.m16n8k32.row.col.s32.u8.s8.s32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-                 : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+    asm("mma.sync.aligned.m16n8k32.row.col.s32.u8.s8.s32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+        : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 #elif ARCH >= 750
 // c += a b: 8x16 unsigned bytes times 16x8 signed bytes. (PTX ISA, matrix fragments for mma.m8n8k16)
 __device__ __forceinline__ void multiply_8x8x16(i32& c0, i32& c1, u32 a, u32 b) {
-    asm volatile("mma.sync.aligned.m8n8k16.row.col.s32.u8.s8.s32 {%0, %1}, {%2}, {%3}, {%0, %1};" : "+r"(c0), "+r"(c1) : "r"(a), "r"(b));
+    asm("mma.sync.aligned.m8n8k16.row.col.s32.u8.s8.s32 {%0, %1}, {%2}, {%3}, {%0, %1};" : "+r"(c0), "+r"(c1) : "r"(a), "r"(b));
 }
 #else
 // c + the four products of unsigned bytes and signed ones.

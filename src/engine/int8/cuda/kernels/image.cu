@@ -125,11 +125,6 @@ struct AddArgs {
     u32 opens;  // whether this is the first to write into its output
 };
 
-// Which pixels of a sum see something.
-__device__ __forceinline__ void add_seen(const AddArgs& a, u32 p) {
-    a.to_seen[p] = (a.opens ? 0 : a.to_seen[p]) | a.a_seen[p] | a.b_seen[p];
-}
-
 KERNEL(add, AddArgs, THREADS) {
     EACH(i, a.height * a.width * a.channels) {
         const u32 p = i / a.channels, c = i % a.channels, y = p / a.width, x = p % a.width;
@@ -137,13 +132,8 @@ KERNEL(add, AddArgs, THREADS) {
         const float second = (float)((i32)a.b[pixel_at(a.b_image, y, x) + c] - a.b_zero);
         const float sum = __fmaf_rn(first, a.a_factor, __fmul_rn(second, a.b_factor));
         a.to[pixel_at(a.to_image, y, x) + c] = clamped_byte(a.clamp, sum);
-        if (c == 0) add_seen(a, p);
+        if (c == 0) a.to_seen[p] = (a.opens ? 0 : a.to_seen[p]) | a.a_seen[p] | a.b_seen[p];
     }
-}
-
-// Of a sum that a convolution has formed.
-KERNEL(merge_seen, AddArgs, THREADS) {
-    EACH(p, a.height * a.width) add_seen(a, p);
 }
 
 struct ActivateArgs {
