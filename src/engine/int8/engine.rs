@@ -1,6 +1,6 @@
 //! Running a plan.
 
-mod clipped;
+pub(super) mod clipped;
 
 pub use clipped::Clipped;
 
@@ -37,7 +37,7 @@ pub struct Int8Engine {
     dense: bool,
     times: Vec<Duration>,
     /// By step, if it is to be counted.
-    clipped: Option<Vec<Clipped>>,
+    pub(super) clipped: Option<Vec<Clipped>>,
 }
 
 /// A step of the last run.

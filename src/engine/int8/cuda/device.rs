@@ -14,6 +14,23 @@ impl Memory {
     }
 }
 
+/// Numbers of 32 bits that are whatever bytes they are.
+pub trait Word: Copy {}
+impl Word for u32 {}
+impl Word for f32 {}
+
+/// Words as they lie in memory: devices and the machines that they are in have the same order of bytes.
+pub fn bytes<T: Word>(words: &[T]) -> &[u8] {
+    // SAFETY: words have no padding, any byte may be read, and the length is that of the slice.
+    unsafe { std::slice::from_raw_parts(words.as_ptr().cast(), size_of_val(words)) }
+}
+
+/// As [`bytes`].
+pub fn bytes_mut<T: Word>(words: &mut [T]) -> &mut [u8] {
+    // SAFETY: as above, the words are borrowed mutably, and any bytes are words.
+    unsafe { std::slice::from_raw_parts_mut(words.as_mut_ptr().cast(), size_of_val(words)) }
+}
+
 /// A kernel and all that it needs.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Launch {

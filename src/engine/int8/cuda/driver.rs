@@ -108,6 +108,9 @@ impl Driver {
     }
 
     fn record(&mut self, launches: &[Launch]) -> Result<Option<CudaGraph>, DeviceError> {
+        if launches.is_empty() {
+            return Ok(None);
+        }
         let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
         self.stream.begin_capture(mode).map_err(failed("recording kernels"))?;
         let launched = launches.iter().try_for_each(|launch| self.launch(launch));

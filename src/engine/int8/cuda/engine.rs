@@ -1,13 +1,13 @@
 //! The integer engine on a GPU, with the CPU's beside it.
 
-use super::device::{Device, DeviceError, Memory};
+use super::device::{Device, DeviceError, Memory, bytes, bytes_mut};
 use super::driver::Driver;
 use super::program::{Piece, Program, ProgramOptions};
 use super::segment::runs_on_device;
 use crate::engine::float::Inputs;
 use crate::engine::int8::plan::StepKind;
 use crate::engine::int8::{Clipped, Int8Engine, Int8Error, StepReport};
-use crate::graph::PillarIndex;
+use crate::graph::{Dim, Op, PillarIndex};
 use ndarray::{ArrayD, ArrayViewD};
 use std::time::{Duration, Instant};
 
@@ -39,8 +39,8 @@ pub struct CudaEngine {
     options: ProgramOptions,
     /// Why the device is no longer used.
     fault: Option<DeviceError>,
-    /// Whether the CPU is to run, because only it counts what is clipped.
-    count_clipped: bool,
+    /// Whether bytes at the ends of their range are counted.
+    counts_clipped: bool,
     /// By step, where steps run by themselves.
     times: Vec<Duration>,
 }
@@ -61,7 +61,7 @@ impl CudaEngine {
     pub(super) fn new(cpu: Int8Engine, mut device: Box<dyn Device>, options: ProgramOptions) -> Result<Self, DeviceError> {
         let times = vec![Duration::ZERO; cpu.plan.steps.len()];
         let program = Program::build(&cpu, device.as_mut(), options)?;
-        Ok(Self { cpu, device, program, options, fault: None, count_clipped: false, times })
+        Ok(Self { cpu, device, program, options, fault: None, counts_clipped: false, times })
     }
 
     /// Runs the network. Where the device fails, the CPU runs this frame and all that follow.
@@ -69,7 +69,7 @@ impl CudaEngine {
     /// # Errors
     /// As [`Int8Engine::run`].
     pub fn run(&mut self, inputs: &Inputs<f32>) -> Result<(), Int8Error> {
-        if self.fault.is_some() || self.count_clipped {
+        if self.fault.is_some() {
             return self.cpu.run(inputs);
         }
         inputs.check(&self.cpu.graph)?;
@@ -94,19 +94,20 @@ impl CudaEngine {
             if index.batch != 1 {
                 return Err(Int8Error::Batch(index.batch).into());
             }
-            let cells: Vec<u8> = index.cells.iter().flat_map(|&[_, y, x]| (y * scatter.width as u32 + x).to_le_bytes()).collect();
-            self.device.upload(scatter.cells, &cells)?;
-            self.device.upload(scatter.count, &(index.pillars() as u32).to_le_bytes())?;
+            let cells: Vec<u32> = index.cells.iter().map(|&[_, y, x]| y * scatter.width as u32 + x).collect();
+            self.device.upload(scatter.cells, bytes(&cells))?;
+            self.device.upload(scatter.count, bytes(&[index.pillars() as u32]))?;
         }
         for own in &self.program.indices {
             let index = &inputs.pillars[&own.name];
-            let offsets: Vec<u8> = index.offsets.iter().flat_map(|o| o.to_le_bytes()).collect();
-            self.device.upload(own.offsets, &offsets)?;
-            let counts = [index.pillars() as u32, index.rows() as u32];
-            self.device.upload(own.counts, &counts.map(u32::to_le_bytes).concat())?;
+            self.device.upload(own.offsets, bytes(&index.offsets))?;
+            self.device.upload(own.counts, bytes(&[index.pillars() as u32, index.rows() as u32]))?;
         }
         for input in &self.program.inputs {
             upload(self.device.as_mut(), Some(input.memory), &inputs.dense[&input.name])?;
+        }
+        if self.counts_clipped {
+            self.device.run(self.program.forget_ends)?;
         }
         for piece in &self.program.pieces {
             let start = Instant::now();
@@ -121,8 +122,8 @@ impl CudaEngine {
                     }
                     self.times[*step] = start.elapsed();
                 }
-                Piece::Device { steps, sequence } => {
-                    self.device.run(*sequence)?;
+                Piece::Device { steps, sequence, counting } => {
+                    self.device.run(if self.counts_clipped { *counting } else { *sequence })?;
                     if self.options.by_step {
                         self.device.wait()?;
                         self.times[steps[0]] = start.elapsed();
@@ -133,13 +134,21 @@ impl CudaEngine {
         for &array in &self.program.results {
             download(self.device.as_mut(), self.program.arrays[array], &mut self.cpu.arrays[array])?;
         }
+        if self.counts_clipped {
+            let mut counts = vec![0u32; 2 * self.cpu.plan.steps.len()];
+            self.device.download(self.program.ends, bytes_mut(&mut counts))?;
+            let of_step = |&[clipped, of]: &[u32; 2]| Clipped { clipped: clipped.into(), of: of.into() };
+            self.cpu.clipped = Some(counts.as_chunks().0.iter().map(of_step).collect());
+        }
         Ok(self.device.wait()?)
     }
 
     /// Plans memory anew if a frame has more pillars or points than any before.
     fn make_room(&mut self, inputs: &Inputs<f32>) -> Result<(), Failure> {
         let most = |count: fn(&PillarIndex) -> usize| inputs.pillars.values().map(|p| count(p)).max().unwrap_or(0);
-        let (pillars, rows) = (most(PillarIndex::pillars), most(PillarIndex::rows));
+        let per_pillar = self.cpu.graph.nodes.iter().filter(|n| n.op == Op::Input && n.shape.first() == Some(&Dim::Pillars));
+        let values = per_pillar.map(|node| inputs.dense[&node.name].shape()[0]).max().unwrap_or(0);
+        let (pillars, rows) = (most(PillarIndex::pillars).max(values), most(PillarIndex::rows));
         let capacity = &mut self.options.capacity;
         if pillars > capacity.pillars || rows > capacity.rows {
             capacity.pillars = capacity.pillars.max(pillars.next_power_of_two());
@@ -208,7 +217,7 @@ impl CudaEngine {
     /// What each step was, and how long it took in the last run if steps are timed.
     pub fn steps(&self) -> Vec<StepReport> {
         let mut steps = self.cpu.steps();
-        if self.fault.is_none() && !self.count_clipped {
+        if self.fault.is_none() {
             for ((report, elapsed), step) in steps.iter_mut().zip(&self.times).zip(&self.cpu.plan.steps) {
                 report.elapsed = *elapsed;
                 if !matches!(step.kind, StepKind::Float { .. } | StepKind::Load { .. }) || runs_on_device(&self.cpu.plan, &step.kind) {
@@ -220,9 +229,10 @@ impl CudaEngine {
         steps
     }
 
-    /// From the next run on. Only the CPU counts, so it runs these frames.
+    /// From the next run on; it takes a look at every activation, so not every run should do it. A convolution whose results are only
+    /// summands is not counted where the sum is formed in it.
     pub fn count_clipped(&mut self, count: bool) {
-        self.count_clipped = count;
+        self.counts_clipped = count;
         self.cpu.count_clipped(count);
     }
 
@@ -236,17 +246,14 @@ fn upload(device: &mut dyn Device, to: Option<Memory>, array: &ArrayD<f32>) -> R
     let (Some(to), Some(floats)) = (to, array.as_slice()) else {
         return Err(DeviceError::Plan("an array has no place on the device".into()));
     };
-    device.upload(to, &floats.iter().flat_map(|f| f.to_le_bytes()).collect::<Vec<_>>())
+    device.upload(to, bytes(floats))
 }
 
 fn download(device: &mut dyn Device, from: Option<Memory>, array: &mut ArrayD<f32>) -> Result<(), DeviceError> {
     let (Some(from), Some(floats)) = (from, array.as_slice_mut()) else {
         return Err(DeviceError::Plan("an array has no place on the device".into()));
     };
-    let mut bytes = vec![0; 4 * floats.len()];
-    device.download(from, &mut bytes)?;
-    floats.iter_mut().zip(bytes.as_chunks().0).for_each(|(f, &b)| *f = f32::from_le_bytes(b));
-    Ok(())
+    device.download(from, bytes_mut(floats))
 }
 
 enum Failure {

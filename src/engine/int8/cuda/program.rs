@@ -5,6 +5,7 @@ use super::device::{Args, Device, DeviceError, Launch, Memory};
 use super::segment::runs_on_device;
 use crate::engine::int8::Int8Engine;
 use crate::engine::int8::arithmetic::Clamp;
+use crate::engine::int8::engine::clipped::Ends;
 use crate::engine::int8::plan::{Addition, Buffer, FloatView, Plan, Source, StepKind, View};
 use crate::graph::Dim;
 
@@ -12,6 +13,8 @@ use crate::graph::Dim;
 const MOST_BLOCKS: usize = 2048;
 /// Threads of a block of those kernels; see `image.cu`.
 const THREADS: usize = 256;
+/// The kernel that counts.
+const COUNT_ENDS: &str = "count_ends";
 /// Images' pixels start at multiples of this many bytes.
 pub(super) const ALIGNMENT: usize = 16;
 
@@ -26,6 +29,10 @@ pub struct Program {
     /// By array of the plan, if the device has it.
     pub arrays: Vec<Option<Memory>>,
     pub scatters: Vec<ScatterMemory>,
+    /// Forgets what was counted.
+    pub forget_ends: usize,
+    /// By step: bytes at the ends of their range, and all bytes.
+    pub ends: Memory,
     /// Arrays that leave the graph and are on the device.
     pub results: Vec<usize>,
     /// Bytes of activations and of weights.
@@ -37,7 +44,12 @@ pub enum Piece {
     /// A step on the host: what it needs from the device, and what the device needs of it.
     Host { step: usize, downloads: Vec<usize>, uploads: Vec<usize> },
     /// Steps on the device, from this one to before that one.
-    Device { steps: [usize; 2], sequence: usize },
+    Device {
+        steps: [usize; 2],
+        sequence: usize,
+        /// The same, and then bytes at the ends of their range are counted.
+        counting: usize,
+    },
 }
 
 /// Where an input of the graph goes.
@@ -122,7 +134,9 @@ impl Program {
             arrays: vec![None; plan.arrays.len()],
             counts: Memory::NULL,
             setup: Vec::new(),
+            ends: Memory::NULL,
             pending: Vec::new(),
+            counting: Vec::new(),
             first_pending: 0,
             pieces: Vec::new(),
             clear: Vec::new(),
@@ -135,6 +149,7 @@ impl Program {
         builder.slots = slots.into_iter().map(|len| builder.activation(len)).collect::<Result<_, _>>()?;
         builder.seen = plan.buffers.iter().map(|b| builder.activation(b.height * b.width)).collect::<Result<_, _>>()?;
         builder.counts = builder.activation(4 * plan.steps.len())?;
+        builder.ends = builder.activation(8 * plan.steps.len())?;
         builder.run()
     }
 }
@@ -153,7 +168,10 @@ pub(super) struct Builder<'a> {
     pub(super) counts: Memory,
     /// What runs once.
     setup: Vec<Launch>,
+    ends: Memory,
     pub(super) pending: Vec<Launch>,
+    /// The same, with counting.
+    counting: Vec<Launch>,
     first_pending: usize,
     pieces: Vec<Piece>,
     clear: Vec<Launch>,
@@ -210,6 +228,7 @@ impl Builder<'_> {
                     }
                 }
             }
+            self.count_ends(at, done == Some(at + 1));
             if self.options.by_step {
                 self.flush(at + 1)?;
             }
@@ -217,6 +236,8 @@ impl Builder<'_> {
         self.flush(self.plan.steps.len())?;
         let setup = self.device.prepare(std::mem::take(&mut self.setup))?;
         self.device.run(setup)?;
+        let forget = turns("zero", 2 * self.plan.steps.len(), Args::new(&[self.ends]).words(&[2 * self.plan.steps.len()]));
+        let forget_ends = self.device.prepare(vec![forget])?;
         let clear = if self.clear.is_empty() { None } else { Some(self.device.prepare(std::mem::take(&mut self.clear))?) };
         let mut results: Vec<usize> = self.plan.outputs.iter().map(|(_, view)| view.array).filter(|&a| !on_host[a]).collect();
         results.sort_unstable();
@@ -228,16 +249,35 @@ impl Builder<'_> {
             clear,
             arrays: self.arrays,
             scatters: self.scatters,
+            forget_ends,
+            ends: self.ends,
             results,
             memory_bytes: (self.activations, self.weights),
         })
+    }
+
+    /// Repeats what is new in `pending` for counting, and has the step's results counted if they are there.
+    fn count_ends(&mut self, at: usize, is_fused: bool) {
+        let counted = self.counting.iter().filter(|launch| launch.kernel != COUNT_ENDS).count();
+        self.counting.extend_from_slice(&self.pending[counted..]);
+        let Some(Ends { buffer, first, channels, low, high }) = Ends::of(self.plan, at).filter(|_| !is_fused) else { return };
+        let own = &self.plan.buffers[buffer];
+        let seen = if own.repeat.is_some() && !self.options.dense { self.seen[buffer] } else { Memory::NULL };
+        let (memory, image) = self.image(buffer, first);
+        let args = Args::new(&[memory, seen, self.ends.offset(8 * at)]).words(&[own.height, own.width]).words(&image.words()).words(&[
+            channels,
+            usize::from(low.unwrap_or(high)),
+            usize::from(high),
+        ]);
+        self.counting.push(turns(COUNT_ENDS, own.height * own.width * channels, args));
     }
 
     /// Ends a piece before step `next`.
     fn flush(&mut self, next: usize) -> Result<(), DeviceError> {
         if !self.pending.is_empty() {
             let sequence = self.device.prepare(std::mem::take(&mut self.pending))?;
-            self.pieces.push(Piece::Device { steps: [self.first_pending, next], sequence });
+            let counting = self.device.prepare(std::mem::take(&mut self.counting))?;
+            self.pieces.push(Piece::Device { steps: [self.first_pending, next], sequence, counting });
         }
         self.first_pending = next;
         Ok(())

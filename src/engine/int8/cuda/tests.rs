@@ -7,8 +7,8 @@ use super::emulator::Emulator;
 use super::engine::CudaEngine;
 use super::program::{Capacity, ProgramOptions};
 use crate::engine::Isa;
-use crate::engine::int8::Int8Engine;
 use crate::engine::int8::tests::{Form, Setup, forms, frame, outputs, setup};
+use crate::engine::int8::{Clipped, Int8Engine};
 use crate::graph::Scheme;
 use ndarray::ArrayD;
 use proptest::prelude::*;
@@ -130,6 +130,33 @@ fn a_device_that_is_lost_is_followed_by_the_cpu_within_the_frame() {
         }
         assert!(engine.fault().is_some());
     }
+}
+
+#[test]
+fn what_is_clipped_is_counted_as_on_the_cpu() {
+    let form = small_form();
+    let mut setup = setup(&form, &frame(&form, 60, true));
+    // Ranges that are too narrow.
+    setup.scheme.activations.values_mut().for_each(|a| a.scale *= 0.6);
+    let inputs = frame(&form, 40, false);
+    let mut portable = lowered(&setup, Isa::Portable);
+    portable.count_clipped(true);
+    portable.run(&inputs).expect("runs");
+    // Behind a float layer every pixel is computed, so this one's addition is formed in it, and its own bytes are never there.
+    let want: Vec<(&[String], Clipped)> = portable.clipped().filter(|(names, _)| *names != ["block2.1"]).collect();
+    assert!(want.iter().any(|(_, clipped)| clipped.clipped > 0));
+    let Some(device) = Emulator::start(800, 0) else { return };
+    let options = ProgramOptions { capacity: Capacity { pillars: 64, rows: 192 }, ..Default::default() };
+    let mut engine = CudaEngine::new(lowered(&setup, Isa::Portable), Box::new(device), options).expect("fits");
+    engine.count_clipped(true);
+    for _ in 0..2 {
+        engine.run(&inputs).expect("runs");
+        assert_eq!(engine.clipped().collect::<Vec<_>>(), want);
+        assert_eq!(results(&engine), outputs(&portable));
+    }
+    engine.count_clipped(false);
+    engine.run(&inputs).expect("runs");
+    assert_eq!((engine.clipped().count(), engine.fault()), (0, None));
 }
 
 #[test]

@@ -33,24 +33,40 @@ impl Int8Engine {
     }
 }
 
+/// What a step writes as integers, and the bytes that are the ends of its range.
+pub(in crate::engine::int8) struct Ends {
+    pub buffer: usize,
+    pub first: usize,
+    pub channels: usize,
+    /// A range that starts at zero has nothing below it that could be lost: a ReLU cut it off.
+    pub low: Option<u8>,
+    pub high: u8,
+}
+
+impl Ends {
+    pub fn of(plan: &Plan, step: usize) -> Option<Self> {
+        let (buffer, first, channels, [low, high]) = match &plan.steps[step].kind {
+            StepKind::Scatter { to, .. } | StepKind::Quantize { to, .. } | StepKind::Add { to, .. } => {
+                (to.buffer, to.first, to.channels, [to.grid.low, to.grid.high])
+            }
+            StepKind::Conv(conv) => match conv.to {
+                To::Bytes { buffer, clamp } => {
+                    (buffer, conv.first, conv.channels, [clamp.low, clamp.high].map(|end| (end as i32 + clamp.zero) as u8))
+                }
+                To::Floats { .. } => return None,
+            },
+            StepKind::Float { .. } | StepKind::Load { .. } | StepKind::Dequantize { .. } => return None,
+        };
+        let low = Some(low).filter(|&low| low != plan.buffers[buffer].zero);
+        Some(Self { buffer, first, channels, low, high })
+    }
+}
+
 /// Of a step that has just run.
 pub(super) fn count(plan: &Plan, step: usize, memory: &[AlignedBytes], seen: &[Vec<u8>]) -> Clipped {
-    let (buffer, first, channels, [low, high]) = match &plan.steps[step].kind {
-        StepKind::Scatter { to, .. } | StepKind::Quantize { to, .. } | StepKind::Add { to, .. } => {
-            (to.buffer, to.first, to.channels, [to.grid.low, to.grid.high])
-        }
-        StepKind::Conv(conv) => match conv.to {
-            To::Bytes { buffer, clamp } => {
-                (buffer, conv.first, conv.channels, [clamp.low, clamp.high].map(|end| (end as i32 + clamp.zero) as u8))
-            }
-            To::Floats { .. } => return Clipped::default(),
-        },
-        StepKind::Float { .. } | StepKind::Load { .. } | StepKind::Dequantize { .. } => return Clipped::default(),
-    };
+    let Some(Ends { buffer, first, channels, low, high }) = Ends::of(plan, step) else { return Clipped::default() };
     let (buffer, seen): (&Buffer, &[u8]) = (&plan.buffers[buffer], &seen[buffer]);
     let bytes = &memory[buffer.slot];
-    // A range that starts at zero has nothing below it that could be lost: a ReLU cut it off.
-    let low = if low == buffer.zero { None } else { Some(low) };
     let mut sum = Clipped::default();
     for y in 0..buffer.height {
         for x in 0..buffer.width {

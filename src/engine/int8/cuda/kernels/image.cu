@@ -207,6 +207,32 @@ KERNEL(fill, FillArgs, THREADS) {
     }
 }
 
+struct CountEndsArgs {
+    const u8* image;
+    const u8* seen;  // by pixel: whether it counts; null: all do
+    u32* counts;     // bytes at an end of their range, and all bytes
+    u32 height;
+    u32 width;
+    Image at;
+    u32 channels;
+    u32 low;
+    u32 high;
+};
+
+// How many bytes stand at the ends of their range.
+KERNEL(count_ends, CountEndsArgs, THREADS) {
+    u32 ends = 0, of = 0;
+    EACH(i, a.height * a.width * a.channels) {
+        const u32 p = i / a.channels;
+        if (a.seen && !a.seen[p]) continue;
+        const u32 byte = a.image[pixel_at(a.at, p / a.width, p % a.width) + i % a.channels];
+        ends += byte == a.low || byte == a.high;
+        of++;
+    }
+    if (ends) atomicAdd(a.counts, ends);
+    if (of) atomicAdd(a.counts + 1, of);
+}
+
 struct ZeroArgs {
     u32* words;
     u32 count;
