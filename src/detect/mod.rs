@@ -24,7 +24,9 @@ pub use config::{
     BoxCode, Candidates, DecodeConfig, DetectorConfig, Grid, Nms, RotatedKernel, RotationOrder, SizeOrder, Voxelization, YawConvention,
 };
 pub use decode::{DecodeError, DecodeOutput, HeadMaps, decode};
-pub use detector::{Clipped, DetectError, Detections, Detector, LayerTime, Network, NetworkError, StageTimes, network};
+pub use detector::{
+    ChooseCells, Clipped, DetectError, Detections, Detector, LayerTime, Network, NetworkError, StageTimes, isa_in_use, network,
+};
 pub use float::FloatNetwork;
 pub use import::{ImportError, Imported, import, import_file};
 pub use int8::{Int8Network, Int8NetworkError};

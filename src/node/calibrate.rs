@@ -137,7 +137,7 @@ fn read(
                     }
                     (Ok(frame), Some(purpose)) => {
                         shared.lock().unwrap_or_else(PoisonError::into_inner).judge_next = purpose == Purpose::Judge;
-                        match perception.on_cloud(&frame, &mut |_| {}) {
+                        match perception.on_cloud(&frame, None) {
                             Err(error) => format!("{:#}", anyhow::Error::from(error)),
                             Ok(_) => {
                                 used += 1;

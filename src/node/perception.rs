@@ -94,11 +94,11 @@ impl Perception {
         merges.then(|| self.motion.missing_s(&frame.cloud.frame_id, frame.cloud.stamp))?
     }
 
-    /// A cloud. `inspect` sees the network's raw outputs.
+    /// A cloud. `inspect` sees the network's raw outputs, which then must all be computed.
     ///
     /// # Errors
     /// A cloud without a field that the model wants, or a detector that fails. The next cloud may do better.
-    pub fn on_cloud(&mut self, frame: &OpenFrame, inspect: &mut dyn FnMut(&HeadMaps)) -> Result<Frame, FrameError> {
+    pub fn on_cloud(&mut self, frame: &OpenFrame, inspect: Option<&mut dyn FnMut(&HeadMaps)>) -> Result<Frame, FrameError> {
         let start = Instant::now();
         let (cloud, sweeps) = if frame.in_sequence {
             self.sweeps.merge(frame.cloud.clone(), &self.motion)
@@ -109,7 +109,10 @@ impl Perception {
         };
         let points = assemble(&cloud, &self.detector.config().points)?;
         let sweep_time = start.elapsed();
-        let detections = self.detector.detect_inspecting(points.view(), inspect)?;
+        let detections = match inspect {
+            Some(inspect) => self.detector.detect_inspecting(points.view(), inspect)?,
+            None => self.detector.detect(points.view())?,
+        };
         Ok(Frame { cloud, detections, sweeps, sweep_time })
     }
 }

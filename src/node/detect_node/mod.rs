@@ -294,7 +294,7 @@ impl DetectNode {
         // One frame a report: it costs a look at every activation.
         let is_counted = self.health.clipped.is_none();
         self.perception.count_clipped(is_counted);
-        let frame = match self.perception.on_cloud(input, &mut |_| {}) {
+        let frame = match self.perception.on_cloud(input, None) {
             Ok(frame) => frame,
             Err(error) => return self.health.skip(format!("{:#}", anyhow::Error::from(error))),
         };

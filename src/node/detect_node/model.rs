@@ -1,7 +1,7 @@
 //! The model that runs, and how another takes its place: loaded and tried beside it, swapped in between two frames.
 
 use super::params::{DetectParams, setting_name};
-use crate::detect::{Detector, DetectorConfig, Model, network};
+use crate::detect::{Detector, DetectorConfig, Model, isa_in_use, network};
 use crate::engine::Isa;
 use crate::node::input::CloudReader;
 use crate::node::wanted_fields;
@@ -32,7 +32,7 @@ impl LoadedModel {
             ("path", path.display().to_string()),
             ("name", config.name.clone()),
             ("precision", if model.quantization().is_some() { "int8" } else { "float32" }.to_owned()),
-            ("instructions", isa.to_string()),
+            ("instructions", isa_in_use(&model, isa).to_string()),
             ("threads", rayon::current_num_threads().to_string()),
             ("sweeps", config.points.sweeps.count.to_string()),
         ];
