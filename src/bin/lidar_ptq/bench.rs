@@ -85,6 +85,7 @@ struct Layer {
 }
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
+    crate::memory::keep();
     let isa = Isa::choose()?;
     use_threads(args.threads)?;
     let start = Instant::now();

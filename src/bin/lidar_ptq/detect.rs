@@ -84,6 +84,7 @@ fn class_threshold(text: &str) -> Result<(String, f32), String> {
 }
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
+    crate::memory::keep();
     let started = Instant::now();
     let isa = Isa::choose()?;
     use_threads(args.threads)?;

@@ -4,17 +4,16 @@
 use super::aligned::AlignedBytes;
 use super::conv::{Band, COMPUTE, Element, Sparse};
 use super::cpu::{
-    Block, Input, Kernels, LIMIT, MAX_PIXELS, Output, PLANES, Packed, SIDE, Stretch, Tile, WINOGRAD_CHANNELS, winograd_weights,
+    Block, Input, Kernels, LIMIT, MAX_LANES, MAX_PIXELS, NOTHING_DONE, Output, PLANES, Packed, SIDE, Stretch, Tile, WINOGRAD_CHANNELS,
+    winograd_weights,
 };
+use rayon::prelude::*;
 use std::cell::RefCell;
 
 /// Tiles whose transforms stand side by side: a multiple of the kernels' pixels, few enough for the second-level cache.
 const GROUP: usize = 36;
 /// Of a tile's windows, those that must be computed at least; fewer cost less one by one.
 const LEAST_WINDOWS: usize = 10;
-/// Most lanes of a block on any instruction set.
-const MAX_LANES: usize = 64;
-
 /// The weights of a pass for Winograd's algorithm.
 pub(super) struct Winograd {
     /// `[block][plane][pair of channels][vector][lane][2]`, 16-bit numbers.
@@ -50,7 +49,7 @@ impl Winograd {
         packed: &Packed,
         channels: usize,
         outputs: usize,
-        weight: impl Fn(usize, usize, usize) -> i8,
+        weight: impl Fn(usize, usize, usize) -> i8 + Sync,
     ) -> Option<Self> {
         if !kernels.has_winograd() || !channels.is_multiple_of(WINOGRAD_CHANNELS) {
             return None;
@@ -61,26 +60,31 @@ impl Winograd {
             let (up, down) = all.fold((0, 0), |(up, down), w| (up + w.max(0), down - w.min(0)));
             255 * up.max(down) <= LIMIT
         };
-        if !(0..outputs).all(fits) {
+        if !(0..outputs).into_par_iter().all(fits) {
             return None;
         }
         let lanes = |block: &Block<'_>| block.start.len();
         let total: usize = packed.blocks().map(|b| PLANES * channels * lanes(&b) * 2).sum();
         let mut weights = AlignedBytes::zeroed(total);
-        let mut first = 0;
+        let mut rest = &mut *weights;
+        let mut parts = Vec::new();
         for block in packed.blocks() {
+            let (own, behind) = rest.split_at_mut(PLANES * channels * lanes(&block) * 2);
+            rest = behind;
+            parts.push((block, own));
+        }
+        parts.into_par_iter().for_each(|(block, own)| {
             for o in 0..block.used {
                 for channel in 0..channels {
                     let window = [0, 1, 2].map(|y| [0, 1, 2].map(|x| i32::from(weight(block.first + o, y * 3 + x, channel))));
                     for (plane, w) in winograd_weights(window).into_iter().flatten().enumerate() {
                         let pair = plane * channels / 2 + channel / 2;
-                        let at = first + (pair * lanes(&block) + o) * 4 + channel % 2 * 2;
-                        weights[at..at + 2].copy_from_slice(&w.to_ne_bytes());
+                        let at = (pair * lanes(&block) + o) * 4 + channel % 2 * 2;
+                        own[at..at + 2].copy_from_slice(&w.to_ne_bytes());
                     }
                 }
             }
-            first += PLANES * channels * lanes(&block) * 2;
-        }
+        });
         Some(Self { weights, channels })
     }
 
@@ -128,11 +132,11 @@ impl Band<'_> {
         const ZERO: [i32; MAX_LANES] = [0; MAX_LANES];
         let (lanes, size) = (block.start.len(), self.kernels.pixels());
         let stretches = [Stretch { offset: 0, quads: channels / 2 }];
+        let (mut pixels, mut to) = ([0; MAX_PIXELS], [0; MAX_PIXELS]);
         for (plane, weights) in weights.chunks_exact(channels * lanes * 2).enumerate() {
             let block = Block { weights, start: &ZERO[..lanes], ..block };
             for first in (0..tiles).step_by(size) {
                 let count = size.min(tiles - first);
-                let (mut pixels, mut to) = ([0; MAX_PIXELS], [0; MAX_PIXELS]);
                 for i in 0..count {
                     let tile = plane * GROUP + first + i;
                     (pixels[i], to[i]) = (tile * channels * 2, tile * lanes);
@@ -151,10 +155,11 @@ impl Band<'_> {
 
     fn outputs<T: Element>(&self, block: Block<'_>, output_first: usize, tiles: &[Place], sums: &[i32], chunk: &mut [T]) {
         let lanes = block.start.len();
+        let mut done = NOTHING_DONE;
         for (i, tile) in tiles.iter().enumerate() {
             let first = tile.output as usize + output_first + block.first;
             let to = std::array::from_fn(|w| first + w / SIDE * self.surface.row + w % SIDE * self.surface.pixel);
-            self.kernels.winograd_output(block, sums, i * lanes, GROUP * lanes, &to, T::output(chunk, self.finish));
+            self.kernels.winograd_output(block, sums, i * lanes, GROUP * lanes, &mut done, &to, T::output(chunk, self.finish));
         }
     }
 

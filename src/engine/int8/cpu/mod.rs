@@ -23,7 +23,7 @@ mod winograd;
 pub use amx::is_available as has_tile_unit;
 pub use pack::{Block, Packed, window};
 pub use tile::{Gather, MAX_PIXELS, Output, Stretch, Tile};
-pub use winograd::{CHANNELS as WINOGRAD_CHANNELS, Input, LIMIT, PLANES, SIDE, weights as winograd_weights};
+pub use winograd::{CHANNELS as WINOGRAD_CHANNELS, Input, LIMIT, MAX_LANES, NOTHING_DONE, PLANES, SIDE, weights as winograd_weights};
 
 use super::arithmetic::Quantizer;
 use crate::engine::Isa;

@@ -24,8 +24,8 @@ pub const PLANES: usize = REACH * REACH;
 pub const LIMIT: i64 = (1 << 25) - 1;
 /// Channels of inputs that are transformed together.
 pub const CHANNELS: usize = 16;
-/// Most lanes of a block.
-const MAX_LANES: usize = 64;
+/// Most lanes of a block on any instruction set.
+pub const MAX_LANES: usize = 64;
 
 /// 1 / 9 modulo 2^32.
 const NINTH: i32 = 0x38e3_8e39;
@@ -48,21 +48,22 @@ pub fn weights(window: [[i32; 3]; 3]) -> [[i16; REACH]; REACH] {
     out
 }
 
+/// Scratch: the sums of a tile's sixteen windows.
+pub type Done = [i32; SIDE * SIDE * MAX_LANES];
+pub const NOTHING_DONE: Done = [0; SIDE * SIDE * MAX_LANES];
+type RawOutput = unsafe fn(&RawTile<'_>, *const i32, usize, &mut Done);
+
 /// What Winograd's tiles need of an instruction set.
 pub(super) struct WinogradKernels {
     input: unsafe fn(&RawInput),
     /// Products of 16-bit numbers, by vectors of a block, less one.
     products: &'static [RawKernel],
     /// By vectors, less one: tile, first sum, sums from plane to plane.
-    output: &'static [unsafe fn(&RawTile<'_>, *const i32, usize)],
+    output: &'static [RawOutput],
 }
 
 impl WinogradKernels {
-    pub(super) const fn new(
-        input: unsafe fn(&RawInput),
-        products: &'static [RawKernel],
-        output: &'static [unsafe fn(&RawTile<'_>, *const i32, usize)],
-    ) -> Self {
+    pub(super) const fn new(input: unsafe fn(&RawInput), products: &'static [RawKernel], output: &'static [RawOutput]) -> Self {
         Self { input, products, output }
     }
 }
@@ -123,7 +124,17 @@ impl Kernels {
     ///
     /// # Panics
     /// If it reaches outside a slice, or the kernels do not exist.
-    pub fn winograd_output(&self, block: Block<'_>, sums: &[i32], at: usize, plane: usize, to: &[usize; SIDE * SIDE], output: Output<'_>) {
+    #[allow(clippy::too_many_arguments)] // what a tile needs
+    pub fn winograd_output(
+        &self,
+        block: Block<'_>,
+        sums: &[i32],
+        at: usize,
+        plane: usize,
+        done: &mut Done,
+        to: &[usize; SIDE * SIDE],
+        output: Output<'_>,
+    ) {
         let kernels = self.winograd.as_ref().expect("asked for before");
         let padded = block.vectors * self.lanes;
         assert!((1..=kernels.output.len()).contains(&block.vectors) && block.used <= padded && padded <= MAX_LANES);
@@ -160,7 +171,7 @@ impl Kernels {
         };
         // SAFETY: made only for instruction sets that the processor has; all that is read or written lies within the slices, as was
         // just seen. Inputs and weights are not looked at.
-        unsafe { kernels.output[block.vectors - 1](&raw, sums.as_ptr().add(at), plane) }
+        unsafe { kernels.output[block.vectors - 1](&raw, sums.as_ptr().add(at), plane, done) }
     }
 }
 
@@ -200,10 +211,10 @@ fn inputs_1d(d: &[Lanes; REACH]) -> [Lanes; REACH] {
 pub(super) unsafe fn input(t: &RawInput) {
     // SAFETY: the caller vouches for every address.
     unsafe {
+        let mut columns = [[[0; CHANNELS]; REACH]; REACH];
         for channel in (0..t.channels).step_by(CHANNELS) {
             let from = t.input.add(channel);
             // Loops over lanes are what the compiler makes vectors of.
-            let mut columns = [[[0; CHANNELS]; REACH]; REACH];
             for (x, column) in columns.iter_mut().enumerate() {
                 let mut pixels = [[0; CHANNELS]; REACH];
                 for (y, pixel) in pixels.iter_mut().enumerate() {
@@ -258,13 +269,12 @@ pub(super) unsafe fn products<D: WordDot, const P: usize, const R: usize>(t: &Ra
 /// The processor has `D`'s instruction set, `L` is `D`'s number of lanes, the tile has `vectors` vectors and sixteen places that can
 /// be written, and the planes can be read.
 #[inline(always)]
-pub(super) unsafe fn output<D: Dot, const L: usize>(tile: &RawTile<'_>, sums: *const i32, plane: usize, vectors: usize) {
+pub(super) unsafe fn output<D: Dot, const L: usize>(tile: &RawTile<'_>, sums: *const i32, plane: usize, done: &mut Done, vectors: usize) {
     const { assert!(D::LANES == L) };
-    let mut done = [0i32; SIDE * SIDE * MAX_LANES];
+    let mut columns = [[[0; L]; SIDE]; REACH];
     // SAFETY: the caller vouches for every address.
     unsafe {
         for at in (0..vectors * L).step_by(L) {
-            let mut columns = [[[0; L]; SIDE]; REACH];
             for (x, column) in columns.iter_mut().enumerate() {
                 let mut products = [[0; L]; REACH];
                 for (y, products) in products.iter_mut().enumerate() {
@@ -288,7 +298,7 @@ pub(super) unsafe fn output<D: Dot, const L: usize>(tile: &RawTile<'_>, sums: *c
                 }
             }
         }
-        finish::<D>(tile, &done, SIDE * SIDE, vectors);
+        finish::<D>(tile, done, SIDE * SIDE, vectors);
     }
 }
 
@@ -360,9 +370,9 @@ macro_rules! winograd_kernels {
             /// # Safety
             /// A processor with these features, and what [`winograd::output`] asks for.
             #[target_feature(enable = $features)]
-            unsafe fn output<const R: usize>(t: &RawTile<'_>, sums: *const i32, plane: usize) {
+            unsafe fn output<const R: usize>(t: &RawTile<'_>, sums: *const i32, plane: usize, done: &mut winograd::Done) {
                 // SAFETY: passed on to the caller.
-                unsafe { winograd::output::<$dot, $lanes>(t, sums, plane, R) }
+                unsafe { winograd::output::<$dot, $lanes>(t, sums, plane, done, R) }
             }
             winograd::WinogradKernels::new(input, &[$(products::<$vectors>),+], &[$(output::<$vectors>),+])
         };
