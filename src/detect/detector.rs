@@ -1,8 +1,8 @@
 //! The whole method, from points to boxes.
 
 use super::{
-    DecodeConfig, DecodeError, Detection, DetectorConfig, FloatNetwork, HeadMaps, Int8Network, Model, PillarError, PillarInput,
-    PillarReport, Pillarizer,
+    CloudTraits, DecodeConfig, DecodeError, Detection, DetectorConfig, FloatNetwork, HeadMaps, Int8Network, Model, PillarError,
+    PillarInput, PillarReport, Pillarizer, cloud_traits,
     decode::{self, Peaks},
 };
 use crate::engine::{Isa, int8};
@@ -68,6 +68,8 @@ pub struct Detector {
     config: DetectorConfig,
     pillarizer: Pillarizer,
     network: Box<dyn Network>,
+    /// Of the last cloud, if they are to be kept.
+    traits: Option<CloudTraits>,
 }
 
 /// What was found in a frame.
@@ -105,7 +107,7 @@ impl Detector {
     pub fn new(config: DetectorConfig, network: Box<dyn Network>) -> Result<Self, DetectError> {
         decode::check(&config)?;
         let pillarizer = Pillarizer::new(&config)?;
-        Ok(Self { config, pillarizer, network })
+        Ok(Self { config, pillarizer, network, traits: None })
     }
 
     pub fn config(&self) -> &DetectorConfig {
@@ -128,6 +130,16 @@ impl Detector {
         self.network.count_clipped(count);
     }
 
+    /// Whether to keep, from the next cloud on, what it is like.
+    pub fn keep_traits(&mut self, keep: bool) {
+        self.traits = keep.then(CloudTraits::new);
+    }
+
+    /// Of the last cloud; nothing where they were not kept.
+    pub fn traits(&self) -> Option<&CloudTraits> {
+        self.traits.as_ref()
+    }
+
     /// See [`Network::clipped`].
     pub fn clipped(&self) -> Vec<(String, Clipped)> {
         self.network.clipped()
@@ -140,7 +152,7 @@ impl Detector {
     /// Points with other channels than the model's, or a network that fails.
     pub fn detect(&mut self, points: ArrayView2<'_, f32>) -> Result<Detections, DetectError> {
         let mut watch = Stopwatch(Instant::now());
-        let pillars = self.pillarizer.pillarize(points)?;
+        let pillars = self.pillarize(points)?;
         let voxelize = watch.lap();
         let (config, mut peaks, mut choosing) = (&self.config, None, Duration::ZERO);
         let mut choose = |heat: &HeadMaps| {
@@ -168,7 +180,7 @@ impl Detector {
         inspect: &mut dyn FnMut(&HeadMaps),
     ) -> Result<Detections, DetectError> {
         let mut watch = Stopwatch(Instant::now());
-        let pillars = self.pillarizer.pillarize(points)?;
+        let pillars = self.pillarize(points)?;
         let voxelize = watch.lap();
         let maps = self.network.run(&pillars).map_err(DetectError::Network)?;
         let network = watch.lap();
@@ -177,6 +189,14 @@ impl Detector {
         let peaks = Peaks::of(&self.config, &maps)?;
         let decode = watch.lap();
         self.boxes(maps, &peaks, pillars.report, StageTimes { voxelize, network, decode })
+    }
+
+    fn pillarize(&mut self, points: ArrayView2<'_, f32>) -> Result<PillarInput, PillarError> {
+        let pillars = self.pillarizer.pillarize(points)?;
+        if let Some(traits) = &mut self.traits {
+            *traits = cloud_traits(&self.config, &pillars);
+        }
+        Ok(pillars)
     }
 
     /// `times` are those until here.

@@ -12,6 +12,7 @@ mod onnx;
 mod pillars;
 mod presets;
 mod rotated_iou;
+mod traits;
 mod validate;
 
 #[cfg(test)]
@@ -33,6 +34,7 @@ pub use int8::{Int8Network, Int8NetworkError};
 pub use model::{Model, ModelError};
 pub use pillars::{PillarError, PillarInput, PillarReport, Pillarizer};
 pub use presets::{ConfigFileError, PRESETS, Preset};
+pub use traits::{CloudTraits, Drift, cloud_traits, drift, spreads};
 pub use validate::ConfigError;
 
 use crate::geometry::Box3;

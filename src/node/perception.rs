@@ -58,9 +58,11 @@ impl Perception {
         self.detector = detector;
     }
 
-    /// Whether the network counts, from the next cloud on, how many activations stand at the end of their range.
-    pub fn count_clipped(&mut self, count: bool) {
-        self.detector.count_clipped(count);
+    /// Whether to look closer, from the next cloud on: how many activations stand at the end of their range, and what the cloud is
+    /// like.
+    pub fn look_closer(&mut self, closer: bool) {
+        self.detector.count_clipped(closer);
+        self.detector.keep_traits(closer);
     }
 
     /// Other settings of the decoder; sweeps and motion stay.
