@@ -14,6 +14,7 @@ use std::cell::RefCell;
 const GROUP: usize = 36;
 /// Of a tile's windows, those that must be computed at least; fewer cost less one by one.
 const LEAST_WINDOWS: usize = 10;
+
 /// The weights of a pass for Winograd's algorithm.
 pub(super) struct Winograd {
     /// `[block][plane][pair of channels][vector][lane][2]`, 16-bit numbers.

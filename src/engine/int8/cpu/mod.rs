@@ -17,6 +17,7 @@ mod portable;
 #[cfg(test)]
 mod tests;
 mod tile;
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))] // no other architecture has kernels for it yet
 mod winograd;
 
 #[cfg(target_arch = "x86_64")]

@@ -106,6 +106,7 @@ pub(super) trait Dot {
 ///
 /// # Safety
 /// As for [`Dot`].
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))] // no other architecture has kernels for it yet
 pub(super) trait WordDot: Dot {
     /// Two numbers a lane.
     type Pair: Copy;

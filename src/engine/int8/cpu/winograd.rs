@@ -349,6 +349,7 @@ impl<D: WordDot> Dot for Words<D> {
 }
 
 /// The kernels of a family: functions with its target features around the bodies above.
+#[cfg(target_arch = "x86_64")]
 macro_rules! winograd_kernels {
     ($name:ident, $features:literal, $dot:ty, $lanes:literal, $pixels:literal, [$($vectors:literal),+]) => {
         pub(super) const $name: crate::engine::int8::cpu::winograd::WinogradKernels = {
@@ -378,6 +379,7 @@ macro_rules! winograd_kernels {
         };
     };
 }
+#[cfg(target_arch = "x86_64")]
 pub(super) use winograd_kernels;
 
 #[cfg(test)]
