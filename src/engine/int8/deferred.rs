@@ -56,10 +56,11 @@ impl Plan {
             if matches!(conv.to, To::Floats { .. }) {
                 pixels.iter().for_each(|&pixel| own[0].get_mut(pixel).into_iter().for_each(|w| *w = COMPUTE));
             }
-            for earlier in steps.start..at {
-                let StepKind::Conv(maker) = &self.steps[earlier].kind else { continue };
-                if maker.output_buffer() == Some(conv.input) {
-                    conv.want_inputs(&self.buffers[conv.input], &own[0], &mut before[earlier]);
+            for (maker, pixels) in self.steps[steps.start..at].iter().zip(&mut before[steps.start..]) {
+                if let StepKind::Conv(maker) = &maker.kind
+                    && maker.output_buffer() == Some(conv.input)
+                {
+                    conv.want_inputs(&self.buffers[conv.input], &own[0], pixels);
                 }
             }
         }

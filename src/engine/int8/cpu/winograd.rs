@@ -208,6 +208,7 @@ fn inputs_1d(d: &[Lanes; REACH]) -> [Lanes; REACH] {
 /// # Safety
 /// 6 x 6 pixels of `channels` bytes can be read, and 36 planes written.
 #[inline(always)]
+#[allow(clippy::needless_range_loop)] // a transposition
 pub(super) unsafe fn input(t: &RawInput) {
     // SAFETY: the caller vouches for every address.
     unsafe {
