@@ -2,7 +2,7 @@
 //!
 //!     cargo bench --bench int8_network -- [--threads 2] [--runs 9] [--rounds 3] [--layers] [--peer] [--occupancy] [--chart FILE.svg] [--gpu]
 //!
-//! `--peer` also times the same network in ONNX Runtime (INT8, FP32) and OpenVINO (INT8), in turns with ours, through
+//! `--peer` also times the same network in ONNX Runtime (INT8, FP32) and OpenVINO (INT8, BF16), in turns with ours, through
 //! `benches/peers.py`. `LIDAR_PTQ_ISA` chooses our kernels; `ONEDNN_MAX_CPU_ISA=AVX512_CORE_VNNI` keeps OpenVINO off AMX.
 //! `--occupancy` shows how time falls with the number of occupied pillars, and `--chart` draws it. Rows of one run may be compared, rows of different
 //! runs may not. `--gpu` also runs the network on the first GPU, compares its bytes with the CPU's, and times it beside PyTorch
@@ -59,7 +59,7 @@ fn main() {
             println!("{:40} {times}   {gops:.0} Gop/s", format!("lidar_ptq int8 {isa}, {name}"));
         }
         if options.flag("--peer") {
-            peers("ort-int8,ov-int8,ort-fp32", threads, runs, folder.path());
+            peers("ort-int8,ov-int8,ov-bf16,ort-fp32", threads, runs, folder.path());
         }
     }
     if options.flag("--layers") {

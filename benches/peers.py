@@ -95,7 +95,8 @@ def runner(engine, path, threads):
         return f"ONNX Runtime {onnxruntime.__version__}", lambda feed: session.run(None, feed)
     import openvino
     core = openvino.Core()
-    settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"}
+    hint = "bf16" if engine.endswith("bf16") else "f32"
+    settings = {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"}
     request = core.compile_model(core.read_model(path), "CPU", settings).create_infer_request()
     return f"OpenVINO {openvino.__version__.split('-')[0]}", request.infer
 
@@ -104,7 +105,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--runs", type=int, default=9)
-    parser.add_argument("--engines", default="ort-fp32", help="of ort-fp32, ort-int8, ov-int8, ov-fp32")
+    parser.add_argument("--engines", default="ort-fp32", help="of ort-fp32, ort-int8, ov-int8, ov-bf16, ov-fp32")
     parser.add_argument("--folder", default=".", help="where the networks are kept")
     args = parser.parse_args()
     plain = os.path.join(args.folder, "network.onnx")

@@ -80,7 +80,7 @@ fn boxes(model: &Model, bag: &Path) -> Vec<Vec<Detection>> {
         match event {
             Event::Start { .. } => perception.reset(),
             Event::Motion(message) => perception.on_motion(&message),
-            Event::Frame(frame) => frames.push(perception.on_cloud(&frame.unwrap(), &mut |_| {}).unwrap().detections.boxes),
+            Event::Frame(frame) => frames.push(perception.on_cloud(&frame.unwrap(), None).unwrap().detections.boxes),
         }
     }
     // A file that is not indexed is read from end to end, which is said; nothing may be lost.

@@ -2,7 +2,7 @@
 
 mod support;
 
-use lidar_ptq::detect::{FloatNetwork, Int8Network, Model, Network, Pillarizer};
+use lidar_ptq::detect::{Detector, FloatNetwork, Int8Network, Model, Network, Pillarizer, network};
 use lidar_ptq::engine::Isa;
 use lidar_ptq::graph::{MANIFEST_KEY, Precision};
 use lidar_ptq::ros::bag::BagWriter;
@@ -79,6 +79,28 @@ fn calibrate_info_detect_bench() {
     }
     assert_eq!((&bench["threads"], &bench["engine"]), (&1.into(), &"int8".into()));
     assert!(bench["isa"].is_string() && bench["layers"].as_array().is_some_and(|l| l.iter().any(|l| l["kind"] == "int8")));
+}
+
+/// Boxes do not depend on whether the raw outputs are computed everywhere, nor on the frames before.
+#[test]
+fn what_nobody_reads_changes_no_box() {
+    let folder = workbench();
+    let output = lidar_ptq(folder.path(), "calibrate model.safetensors --bag drive.mcap --method max-min -o small.safetensors --frames 3");
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let model = Model::load(&folder.path().join("small.safetensors")).expect("just written");
+    let isa = Isa::choose().expect("known");
+    let detector = || Detector::new(model.config().clone(), network(&model, isa).expect("runs")).expect("fits");
+    let (mut sparse, mut whole) = (detector(), detector());
+    for frame in 0..6 {
+        let points = assemble(&scene(frame), &model.config().points).expect("has the fields");
+        sparse.count_clipped(frame == 3);
+        let found = sparse.detect(points.view()).expect("runs").boxes;
+        assert!(!found.is_empty());
+        let mut maps = 0;
+        let expected = whole.detect_inspecting(points.view(), &mut |m| maps = m.iter().count()).expect("runs").boxes;
+        assert_eq!(found, expected, "frame {frame}");
+        assert!(maps >= 6, "{maps}");
+    }
 }
 
 /// Killed in the middle, a calibration leaves no model, and what it has done is enough to end at the same bytes.

@@ -177,10 +177,15 @@ fn clouds_unlike_those_of_calibration_are_told_of() {
     let output = command.args(["--least-agreement", "0"]).output().expect("the program runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     std::fs::rename(bench.path("model.int8.safetensors"), bench.path("model.safetensors")).expect("renamed");
-    let share = |more: &[(&str, ParameterValue)]| {
+    let model = |more: &[(&str, ParameterValue)]| {
         let model = report(&bench.run_with(DRIVE.as_ref(), more), "model");
-        model["clipped_share"].parse::<f64>().expect("a number")
+        let number = |key: &str| model[key].parse::<f64>().expect("a number");
+        (number("clipped_share"), number("drift_deviations"), model["drift_most_in"].clone())
     };
-    let (like, unlike) = (share(&[]), share(&[("input.intensity_scale", ParameterValue::Double(10.0))]));
-    assert!(like < 0.001 && unlike > 10.0 * like.max(0.0001), "{like} and {unlike}");
+    let (like, unlike) = (model(&[]), model(&[("input.intensity_scale", ParameterValue::Double(10.0))]));
+    assert!(like.0 < 0.001 && unlike.0 > 10.0 * like.0.max(0.0001), "{like:?} and {unlike:?}");
+    assert!(like.1 < 5.0 && unlike.1 > 20.0 && unlike.2 == "mean_intensity", "{like:?} and {unlike:?}");
+    // Less than calibration saw clips nothing, and is told of all the same.
+    let dim = model(&[("input.intensity_scale", ParameterValue::Double(0.1))]);
+    assert!(dim.1 > 5.0 && dim.2 == "mean_intensity", "{dim:?}");
 }

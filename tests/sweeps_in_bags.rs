@@ -150,7 +150,7 @@ impl FrameSink for Merged {
 
     fn on_frame(&mut self, record: &FrameRecord<'_>) -> anyhow::Result<()> {
         self.check_order(record.input.arrived());
-        self.0.push((record.frame.cloud.clone(), record.frame.sweeps.merged));
+        self.0.push(((*record.frame.cloud).clone(), record.frame.sweeps.merged));
         Ok(())
     }
 }

@@ -5,6 +5,8 @@
 mod interrupt;
 #[path = "nodes/log.rs"]
 mod log;
+#[path = "nodes/memory.rs"]
+mod memory;
 
 use anyhow::Context;
 use lidar_ptq::engine::Isa;
@@ -34,6 +36,7 @@ fn main() -> ExitCode {
 }
 
 fn run() -> anyhow::Result<()> {
+    memory::keep();
     let (ros, own) = RosArguments::take(std::env::args().skip(1))?;
     let mut check_only = false;
     for argument in &own {

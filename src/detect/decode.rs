@@ -78,11 +78,15 @@ struct TaskMaps<'a> {
 /// # Errors
 /// A map that is missing or has another shape than the configuration says; a configuration that contradicts itself.
 pub fn decode(config: &DetectorConfig, maps: &HeadMaps) -> Result<DecodeOutput, DecodeError> {
-    check(config)?;
+    decode_peaks(config, maps, &Peaks::of(config, maps)?)
+}
+
+/// As [`decode`], at cells that are known already.
+pub(super) fn decode_peaks(config: &DetectorConfig, maps: &HeadMaps, peaks: &Peaks) -> Result<DecodeOutput, DecodeError> {
     let mut output = DecodeOutput::default();
     let mut first_label = 0;
     for (task, group) in config.network.head.tasks.iter().enumerate() {
-        let (candidates, non_finite) = task_candidates(config, maps, task)?;
+        let (candidates, non_finite) = task_candidates(config, maps, task, peaks)?;
         let kept = suppress(&config.decode, task, &candidates);
         output.candidates += candidates.len();
         output.non_finite += non_finite;
@@ -106,20 +110,46 @@ pub(super) fn check(config: &DetectorConfig) -> Result<(), DecodeError> {
     }
 }
 
-/// The candidates of a task whose box is finite and within the range, and how many boxes were not finite. In order of cells
-/// or best first, as [`Candidates`] says.
-pub(super) fn task_candidates(config: &DetectorConfig, maps: &HeadMaps, task: usize) -> Result<(Vec<Candidate>, usize), DecodeError> {
-    let maps = TaskMaps::of(config, maps, task)?;
+/// By task: the cells where a score passes. Only the heat maps are needed to know them.
+pub(super) struct Peaks(Vec<Vec<Peak>>);
+
+impl Peaks {
+    /// # Errors
+    /// As [`decode`].
+    pub fn of(config: &DetectorConfig, maps: &HeadMaps) -> Result<Self, DecodeError> {
+        check(config)?;
+        (0..config.network.head.tasks.len()).map(|task| task_peaks(config, maps, task)).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// By task: `y * width + x`. A cell may stand there more than once.
+    pub fn cells(&self) -> Vec<Vec<usize>> {
+        self.0.iter().map(|peaks| peaks.iter().map(|p| p.cell).collect()).collect()
+    }
+}
+
+fn task_peaks(config: &DetectorConfig, maps: &HeadMaps, task: usize) -> Result<Vec<Peak>, DecodeError> {
+    let heatmap = map_of(config, maps, task, BranchRole::Heatmap)?;
     // One slice, see `HeadMaps::insert`.
-    let logits = maps.heatmap.to_slice().unwrap_or_default();
+    let logits = heatmap.to_slice().unwrap_or_default();
     let thresholds = class_thresholds(config, task);
-    let peaks = match config.decode.candidates {
+    Ok(match config.decode.candidates {
         Candidates::BestClassPerCell => best_class_per_cell(logits, &thresholds),
         Candidates::TopK { count } => top_k(logits, &thresholds, count),
-    };
+    })
+}
+
+/// The candidates of a task whose box is finite and within the range, and how many boxes were not finite. In order of cells
+/// or best first, as [`Candidates`] says.
+pub(super) fn task_candidates(
+    config: &DetectorConfig,
+    maps: &HeadMaps,
+    task: usize,
+    peaks: &Peaks,
+) -> Result<(Vec<Candidate>, usize), DecodeError> {
+    let (maps, peaks) = (TaskMaps::of(config, maps, task)?, &peaks.0[task]);
     let mut non_finite = 0;
     let mut candidates = Vec::with_capacity(peaks.len());
-    for Peak { cell, class, score } in peaks {
+    for &Peak { cell, class, score } in peaks {
         let bbox = maps.decode_box(config, cell);
         if !is_finite(&bbox) {
             non_finite += 1;
@@ -219,16 +249,18 @@ fn top_k(heatmap: &[f32], thresholds: &[ScoreThreshold], count: usize) -> Vec<Pe
     best_first(&logits, count).into_iter().map(|i| peaks[i]).collect()
 }
 
+/// A map of the shape that the configuration says.
+fn map_of<'a>(config: &DetectorConfig, maps: &'a HeadMaps, task: usize, branch: BranchRole) -> Result<ArrayView3<'a, f32>, DecodeError> {
+    let [nx, ny, _] = config.grid.cells();
+    let factor = config.decode.out_size_factor;
+    let role = format!("task{task}.{}", branch.name());
+    maps.get(&role, [ny / factor, nx / factor, branch.channels(config.network.head.tasks[task].classes.len())])
+}
+
 impl<'a> TaskMaps<'a> {
     fn of(config: &DetectorConfig, maps: &'a HeadMaps, task: usize) -> Result<Self, DecodeError> {
-        let head = &config.network.head;
-        let [nx, ny, _] = config.grid.cells();
-        let factor = config.decode.out_size_factor;
-        let map = |branch: BranchRole| {
-            let role = format!("task{task}.{}", branch.name());
-            maps.get(&role, [ny / factor, nx / factor, branch.channels(head.tasks[task].classes.len())])
-        };
-        let has_velocity = head.branches.iter().any(|b| b.role == BranchRole::Velocity);
+        let map = |branch: BranchRole| map_of(config, maps, task, branch);
+        let has_velocity = config.network.head.branches.iter().any(|b| b.role == BranchRole::Velocity);
         Ok(Self {
             heatmap: map(BranchRole::Heatmap)?,
             offset: map(BranchRole::Offset)?,
@@ -318,6 +350,16 @@ impl HeadMaps {
     pub fn insert(&mut self, role: impl Into<String>, map: Array3<f32>) {
         let map = if map.is_standard_layout() { map } else { map.as_standard_layout().into_owned() };
         self.maps.insert(role.into(), map);
+    }
+
+    /// A map of this role and size (height, width, channels) to be written, with whatever it holds: a map of another size makes
+    /// room for zeros.
+    pub fn slot(&mut self, role: &str, dim: [usize; 3]) -> &mut [f32] {
+        if self.maps.get(role).is_none_or(|map| <[usize; 3]>::from(map.dim()) != dim) {
+            self.maps.insert(role.to_owned(), Array3::zeros(dim));
+        }
+        let map = self.maps.get_mut(role).and_then(Array3::as_slice_mut);
+        map.unwrap_or_default()
     }
 
     /// Role and map, in order of roles.

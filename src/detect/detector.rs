@@ -1,10 +1,11 @@
 //! The whole method, from points to boxes.
 
 use super::{
-    DecodeConfig, DecodeError, Detection, DetectorConfig, FloatNetwork, HeadMaps, Int8Network, Model, PillarError, PillarInput,
-    PillarReport, Pillarizer, decode,
+    CloudTraits, DecodeConfig, DecodeError, Detection, DetectorConfig, FloatNetwork, HeadMaps, Int8Network, Model, PillarError,
+    PillarInput, PillarReport, Pillarizer, cloud_traits,
+    decode::{self, Peaks},
 };
-use crate::engine::Isa;
+use crate::engine::{Isa, int8};
 use ndarray::ArrayView2;
 use std::time::{Duration, Instant};
 
@@ -17,6 +18,18 @@ pub trait Network: Send {
     /// # Errors
     /// Whatever the engine reports; it is passed on as [`DetectError::Network`].
     fn run(&mut self, input: &PillarInput) -> Result<HeadMaps, NetworkError>;
+
+    /// As [`Network::run`] for who reads regressed values at few cells only: `choose` is shown the heat maps and names each task's
+    /// cells, `y * width + x`. The other maps need to be right at these cells only.
+    ///
+    /// # Errors
+    /// As [`Network::run`].
+    fn run_at_cells(&mut self, input: &PillarInput, _choose: &mut ChooseCells<'_>) -> Result<HeadMaps, NetworkError> {
+        self.run(input)
+    }
+
+    /// Takes back maps that nobody needs any more; a network may write the next ones into them.
+    fn recycle(&mut self, _maps: HeadMaps) {}
 
     /// Whether to count, from the next run on, how many activations stand at the end of their range.
     fn count_clipped(&mut self, _count: bool) {}
@@ -48,6 +61,14 @@ pub fn network(model: &Model, isa: Isa) -> Result<Box<dyn Network>, NetworkError
     Ok(if model.quantization().is_some() { Box::new(Int8Network::new(model, isa)?) } else { Box::new(FloatNetwork::new(model)?) })
 }
 
+/// The instruction set whose kernels [`network`] runs a model with where this one is chosen.
+pub fn isa_in_use(model: &Model, isa: Isa) -> Isa {
+    if model.quantization().is_some() { int8::isa_in_use(isa).unwrap_or(isa) } else { isa.float() }
+}
+
+/// From heat maps to the cells of each task whose regressed values will be read.
+pub type ChooseCells<'a> = dyn FnMut(&HeadMaps) -> Vec<Vec<usize>> + 'a;
+
 pub type NetworkError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Finds objects in point clouds. Frames are independent of each other.
@@ -55,6 +76,8 @@ pub struct Detector {
     config: DetectorConfig,
     pillarizer: Pillarizer,
     network: Box<dyn Network>,
+    /// Of the last cloud, if they are to be kept.
+    traits: Option<CloudTraits>,
 }
 
 /// What was found in a frame.
@@ -92,7 +115,7 @@ impl Detector {
     pub fn new(config: DetectorConfig, network: Box<dyn Network>) -> Result<Self, DetectError> {
         decode::check(&config)?;
         let pillarizer = Pillarizer::new(&config)?;
-        Ok(Self { config, pillarizer, network })
+        Ok(Self { config, pillarizer, network, traits: None })
     }
 
     pub fn config(&self) -> &DetectorConfig {
@@ -115,6 +138,16 @@ impl Detector {
         self.network.count_clipped(count);
     }
 
+    /// Whether to keep, from the next cloud on, what it is like.
+    pub fn keep_traits(&mut self, keep: bool) {
+        self.traits = keep.then(CloudTraits::new);
+    }
+
+    /// Of the last cloud; nothing where they were not kept.
+    pub fn traits(&self) -> Option<&CloudTraits> {
+        self.traits.as_ref()
+    }
+
     /// See [`Network::clipped`].
     pub fn clipped(&self) -> Vec<(String, Clipped)> {
         self.network.clipped()
@@ -126,10 +159,26 @@ impl Detector {
     /// # Errors
     /// Points with other channels than the model's, or a network that fails.
     pub fn detect(&mut self, points: ArrayView2<'_, f32>) -> Result<Detections, DetectError> {
-        self.detect_inspecting(points, &mut |_| {})
+        let mut watch = Stopwatch(Instant::now());
+        let pillars = self.pillarize(points)?;
+        let voxelize = watch.lap();
+        let (config, mut peaks, mut choosing) = (&self.config, None, Duration::ZERO);
+        let mut choose = |heat: &HeadMaps| {
+            let mut watch = Stopwatch(Instant::now());
+            let found = peaks.insert(Peaks::of(config, heat));
+            let cells = found.as_ref().map(Peaks::cells).unwrap_or_default();
+            choosing = watch.lap();
+            cells
+        };
+        let maps = self.network.run_at_cells(&pillars, &mut choose).map_err(DetectError::Network)?;
+        let network = watch.lap().saturating_sub(choosing);
+        let peaks = peaks.unwrap_or_else(|| Peaks::of(&self.config, &maps))?;
+        // Finding peaks is a part of decoding, wherever it happens.
+        let decode = watch.lap() + choosing;
+        self.boxes(maps, &peaks, pillars.report, StageTimes { voxelize, network, decode })
     }
 
-    /// As [`Detector::detect`]; `inspect` sees the network's raw outputs.
+    /// As [`Detector::detect`]; `inspect` sees the network's raw outputs, for which all of them must be computed.
     ///
     /// # Errors
     /// As [`Detector::detect`].
@@ -139,21 +188,32 @@ impl Detector {
         inspect: &mut dyn FnMut(&HeadMaps),
     ) -> Result<Detections, DetectError> {
         let mut watch = Stopwatch(Instant::now());
-        let pillars = self.pillarizer.pillarize(points)?;
+        let pillars = self.pillarize(points)?;
         let voxelize = watch.lap();
         let maps = self.network.run(&pillars).map_err(DetectError::Network)?;
         let network = watch.lap();
         inspect(&maps);
         watch.lap();
-        let decoded = decode::decode(&self.config, &maps)?;
+        let peaks = Peaks::of(&self.config, &maps)?;
         let decode = watch.lap();
+        self.boxes(maps, &peaks, pillars.report, StageTimes { voxelize, network, decode })
+    }
 
-        Ok(Detections {
-            boxes: decoded.detections,
-            times: StageTimes { voxelize, network, decode },
-            pillars: pillars.report,
-            non_finite_boxes: decoded.non_finite,
-        })
+    fn pillarize(&mut self, points: ArrayView2<'_, f32>) -> Result<PillarInput, PillarError> {
+        let pillars = self.pillarizer.pillarize(points)?;
+        if let Some(traits) = &mut self.traits {
+            *traits = cloud_traits(&self.config, &pillars);
+        }
+        Ok(pillars)
+    }
+
+    /// `times` are those until here.
+    fn boxes(&mut self, maps: HeadMaps, peaks: &Peaks, pillars: PillarReport, times: StageTimes) -> Result<Detections, DetectError> {
+        let mut watch = Stopwatch(Instant::now());
+        let decoded = decode::decode_peaks(&self.config, &maps, peaks)?;
+        self.network.recycle(maps);
+        let times = StageTimes { decode: times.decode + watch.lap(), ..times };
+        Ok(Detections { boxes: decoded.detections, times, pillars, non_finite_boxes: decoded.non_finite })
     }
 }
 

@@ -155,8 +155,9 @@ fn det3d_candidates_from_head_maps() {
     let mut arrays = golden.arrays("s1");
     let maps = det3d_maps(&mut arrays);
     let config = config(CodeBase::Det3d);
+    let peaks = decode::Peaks::of(&config, &maps).unwrap();
     for task in 0..6 {
-        let (candidates, non_finite) = decode::task_candidates(&config, &maps, task).unwrap();
+        let (candidates, non_finite) = decode::task_candidates(&config, &maps, task, &peaks).unwrap();
         assert_eq!(non_finite, 0);
         let stored = stored_candidates(CodeBase::Det3d, &mut arrays, task);
         let cells: Array1<i32> = arrays.get(&format!("pre.task{task}.cell"));

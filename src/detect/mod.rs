@@ -13,6 +13,7 @@ mod onnx;
 mod pillars;
 mod presets;
 mod rotated_iou;
+mod traits;
 mod validate;
 
 #[cfg(test)]
@@ -26,13 +27,16 @@ pub use config::{
 };
 pub use cuda::network_on;
 pub use decode::{DecodeError, DecodeOutput, HeadMaps, decode};
-pub use detector::{Clipped, DetectError, Detections, Detector, LayerTime, Network, NetworkError, StageTimes, network};
+pub use detector::{
+    ChooseCells, Clipped, DetectError, Detections, Detector, LayerTime, Network, NetworkError, StageTimes, isa_in_use, network,
+};
 pub use float::FloatNetwork;
 pub use import::{ImportError, Imported, import, import_file};
 pub use int8::{Int8Network, Int8NetworkError};
 pub use model::{Model, ModelError};
 pub use pillars::{PillarError, PillarInput, PillarReport, Pillarizer};
 pub use presets::{ConfigFileError, PRESETS, Preset};
+pub use traits::{CloudTraits, Drift, cloud_traits, drift, spreads};
 pub use validate::ConfigError;
 
 use crate::geometry::Box3;

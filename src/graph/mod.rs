@@ -28,5 +28,5 @@ pub use model_file::{
 pub use op::{Dim, Graph, GraphError, Node, NodeId, Op, Output, ParamSpec, PillarIndex, Shape};
 pub use params::{ParamError, Params};
 pub use scheme::{Activation, Granularity, Scheme, SchemeError, Weight, is_rows};
-pub use scheme_file::{Calibration, Quantization, QuantizationEntry, WeightEntry, take_scheme};
+pub use scheme_file::{Calibration, Quantization, QuantizationEntry, Spread, WeightEntry, take_scheme};
 pub use tensors::{ByteTensor, Precision, TensorFile, TensorFileError};

@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 const PACKED_BITS: u8 = 4;
 
 /// Where a scheme comes from.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Calibration {
     /// `max-min`, ...
@@ -31,6 +31,28 @@ pub struct Calibration {
     /// Digest of the recordings they were chosen from, as whoever chose them tells it; empty if nobody does.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub recordings_sha256: String,
+    /// What the frames were like, by trait; empty if nobody noted it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub traits: BTreeMap<String, Spread>,
+}
+
+/// A number over some frames.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Spread {
+    pub mean: f32,
+    /// Root of the mean squared distance from the mean.
+    pub deviation: f32,
+}
+
+impl Spread {
+    /// Zeros of no values.
+    pub fn of(values: &[f32]) -> Self {
+        let count = values.len().max(1) as f64;
+        let mean = values.iter().map(|&v| f64::from(v)).sum::<f64>() / count;
+        let square = values.iter().map(|&v| (f64::from(v) - mean).powi(2)).sum::<f64>() / count;
+        Self { mean: mean as f32, deviation: square.sqrt() as f32 }
+    }
 }
 
 /// A scheme and where it comes from.

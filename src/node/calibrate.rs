@@ -6,12 +6,14 @@ use super::labelled_frame::scored;
 use super::motion::MotionTracker;
 use super::perception::Perception;
 use crate::detect::{
-    DecodeError, Detection, Detector, DetectorConfig, FloatNetwork, HeadMaps, Model, Network, NetworkError, PillarInput, decode, network,
+    CloudTraits, DecodeError, Detection, Detector, DetectorConfig, FloatNetwork, HeadMaps, Model, Network, NetworkError, PillarInput,
+    cloud_traits, decode, network, spreads,
 };
 use crate::engine::Isa;
 use crate::eval::ScoredBox;
 use crate::eval::agreement::{Agreement, AgreementRules};
 use crate::eval::nuscenes::DetectionMetric;
+use crate::graph::Spread;
 use crate::quant::{CalibrationError, Frames};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,6 +24,8 @@ pub struct Gathered {
     pub frames: Frames,
     /// To judge with: between the others, not among them.
     pub held_out: Vec<HeldOut>,
+    /// What the frames to calibrate with are like.
+    pub traits: BTreeMap<String, Spread>,
     /// Clouds that could not be used, by reason.
     pub skipped: BTreeMap<String, usize>,
 }
@@ -61,6 +65,7 @@ struct Recorder {
 struct Shared {
     frames: Frames,
     held_out: Vec<HeldOut>,
+    traits: Vec<CloudTraits>,
     config: DetectorConfig,
     /// The next frame is for judging.
     judge_next: bool,
@@ -70,6 +75,8 @@ impl Network for Recorder {
     fn run(&mut self, input: &PillarInput) -> Result<HeadMaps, NetworkError> {
         let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
         if !shared.judge_next {
+            let traits = cloud_traits(&shared.config, input);
+            shared.traits.push(traits);
             return HeadMaps::from_outputs(shared.frames.observe(&input.to_inputs())?);
         }
         let maps = self.float.run(input)?;
@@ -115,7 +122,7 @@ fn read(
 ) -> anyhow::Result<Gathered> {
     let judged = DetectorConfig { decode: judging(&config), ..config.clone() };
     let frames = Frames::new(model.graph(), model.params())?;
-    let shared = Arc::new(Mutex::new(Shared { frames, held_out: Vec::new(), config: judged, judge_next: false }));
+    let shared = Arc::new(Mutex::new(Shared { frames, held_out: Vec::new(), traits: Vec::new(), config: judged, judge_next: false }));
     let network = Recorder { float: FloatNetwork::new(model)?, shared: shared.clone() };
     let mut perception = Perception::new(Detector::new(config, Box::new(network))?, motion);
 
@@ -137,7 +144,7 @@ fn read(
                     }
                     (Ok(frame), Some(purpose)) => {
                         shared.lock().unwrap_or_else(PoisonError::into_inner).judge_next = purpose == Purpose::Judge;
-                        match perception.on_cloud(&frame, &mut |_| {}) {
+                        match perception.on_cloud(&frame, None) {
                             Err(error) => format!("{:#}", anyhow::Error::from(error)),
                             Ok(_) => {
                                 used += 1;
@@ -155,8 +162,8 @@ fn read(
     }
     drop(perception);
     let shared = Arc::into_inner(shared).ok_or_else(|| anyhow::anyhow!("the detector still holds its frames"))?;
-    let Shared { frames, held_out, .. } = shared.into_inner().unwrap_or_else(PoisonError::into_inner);
-    Ok(Gathered { frames, held_out, skipped })
+    let Shared { frames, held_out, traits, .. } = shared.into_inner().unwrap_or_else(PoisonError::into_inner);
+    Ok(Gathered { frames, held_out, traits: spreads(&traits), skipped })
 }
 
 /// How the boxes of a quantized model agree with the float model's on frames that calibration has not seen.

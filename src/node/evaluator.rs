@@ -198,9 +198,9 @@ impl Evaluator {
     }
 
     fn judge(&mut self, LabelledCloud { input, labels }: LabelledCloud) -> Result<(), String> {
-        let frame = self.perception.on_cloud(&input, &mut |_| {});
+        let frame = self.perception.on_cloud(&input, None);
         // Before any error ends this frame, so that the teacher has seen every cloud too.
-        let teacher = self.against.as_mut().map(|t| t.perception.on_cloud(&input, &mut |_| {}).map(|frame| t.boxes(&frame)));
+        let teacher = self.against.as_mut().map(|t| t.perception.on_cloud(&input, None).map(|frame| t.boxes(&frame)));
         let frame = frame.map_err(|e| e.to_string())?;
         let teacher = teacher.transpose().map_err(|e| format!("the second model: {e}"))?;
 

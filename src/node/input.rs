@@ -10,6 +10,7 @@ use crate::sensor::files::{CloudFileError, list_cloud_files, parse_cloud, stamp_
 use crate::sensor::{PointCloud, PointTime, Stamp, TIME};
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 #[derive(Clone, Debug, Default)]
 pub struct InputOptions {
@@ -69,7 +70,8 @@ pub struct UnusableFrame {
 pub struct OpenFrame {
     /// File, or bag and topic.
     pub source: String,
-    pub cloud: PointCloud,
+    /// Shared, since it may be what the detector is given, and is large.
+    pub cloud: Arc<PointCloud>,
     /// Points dropped because they were not finite.
     pub dropped: usize,
     /// The message itself, if it was one.
@@ -189,7 +191,9 @@ impl Inputs {
         let stamp = stamp_from_name(&path).unwrap_or_else(|| Stamp::from_secs_f64(at as f64 * FILE_PERIOD_S));
         let source = path.display().to_string();
         let frame = match take.of_file(&path, stamp) {
-            Ok((cloud, dropped, own_lags)) => Ok(OpenFrame { source, cloud, dropped, message: None, in_sequence: false, own_lags }),
+            Ok((cloud, dropped, own_lags)) => {
+                Ok(OpenFrame { source, cloud: cloud.into(), dropped, message: None, in_sequence: false, own_lags })
+            }
             Err(reason) => Err(UnusableFrame { source_name: source, reason }),
         };
         Some(Event::Frame(Box::new(frame)))
@@ -210,7 +214,9 @@ impl CloudReader {
     /// A message as a frame of a sequence.
     pub(super) fn open(&self, source: String, message: RawMessage) -> Result<OpenFrame, UnusableFrame> {
         match self.of_message(&message) {
-            Ok((cloud, dropped, own_lags)) => Ok(OpenFrame { source, cloud, dropped, message: Some(message), in_sequence: true, own_lags }),
+            Ok((cloud, dropped, own_lags)) => {
+                Ok(OpenFrame { source, cloud: cloud.into(), dropped, message: Some(message), in_sequence: true, own_lags })
+            }
             Err(reason) => Err(UnusableFrame { source_name: source, reason }),
         }
     }

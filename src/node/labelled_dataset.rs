@@ -43,7 +43,7 @@ impl LabelledDataset {
         }
         let boxes = frame.objects.iter().filter_map(|object| self.truth(object)).collect();
         let labels = Some(Labels { frame_id: frame.cloud.frame_id.clone(), boxes });
-        let input = OpenFrame { source, cloud: frame.cloud, dropped: 0, message: None, in_sequence: false, own_lags: None };
+        let input = OpenFrame { source, cloud: frame.cloud.into(), dropped: 0, message: None, in_sequence: false, own_lags: None };
         self.queue.push_back(LabelledEvent::Cloud(Box::new(LabelledCloud { input, labels })));
         Ok(())
     }

@@ -5,6 +5,7 @@ use super::motion::MotionTracker;
 use crate::detect::{DecodeConfig, DetectError, Detections, Detector, HeadMaps};
 use crate::ros::bag::RawMessage;
 use crate::sensor::{FeatureError, PointCloud, SweepBuffer, SweepReport, assemble};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Sweeps further apart than this are not merged, seconds.
@@ -20,8 +21,8 @@ pub struct Perception {
 /// What became of a cloud.
 #[derive(Clone, Debug)]
 pub struct Frame {
-    /// The merged cloud, in the newest sweep's frame.
-    pub cloud: PointCloud,
+    /// The merged cloud, in the newest sweep's frame: the cloud itself where one sweep is all there is to merge.
+    pub cloud: Arc<PointCloud>,
     pub detections: Detections,
     pub sweeps: SweepReport,
     /// Time to merge sweeps and assemble features.
@@ -57,9 +58,11 @@ impl Perception {
         self.detector = detector;
     }
 
-    /// Whether the network counts, from the next cloud on, how many activations stand at the end of their range.
-    pub fn count_clipped(&mut self, count: bool) {
-        self.detector.count_clipped(count);
+    /// Whether to look closer, from the next cloud on: how many activations stand at the end of their range, and what the cloud is
+    /// like.
+    pub fn look_closer(&mut self, closer: bool) {
+        self.detector.count_clipped(closer);
+        self.detector.keep_traits(closer);
     }
 
     /// Other settings of the decoder; sweeps and motion stay.
@@ -94,22 +97,26 @@ impl Perception {
         merges.then(|| self.motion.missing_s(&frame.cloud.frame_id, frame.cloud.stamp))?
     }
 
-    /// A cloud. `inspect` sees the network's raw outputs.
+    /// A cloud. `inspect` sees the network's raw outputs, which then must all be computed.
     ///
     /// # Errors
     /// A cloud without a field that the model wants, or a detector that fails. The next cloud may do better.
-    pub fn on_cloud(&mut self, frame: &OpenFrame, inspect: &mut dyn FnMut(&HeadMaps)) -> Result<Frame, FrameError> {
+    pub fn on_cloud(&mut self, frame: &OpenFrame, inspect: Option<&mut dyn FnMut(&HeadMaps)>) -> Result<Frame, FrameError> {
         let start = Instant::now();
-        let (cloud, sweeps) = if frame.in_sequence {
-            self.sweeps.merge(frame.cloud.clone(), &self.motion)
+        let wanted = self.detector.config().points.sweeps.count.max(1);
+        let (cloud, sweeps) = if frame.in_sequence && wanted > 1 {
+            let (cloud, sweeps) = self.sweeps.merge(&frame.cloud, &self.motion);
+            (Arc::new(cloud), sweeps)
         } else {
             // A file stands for itself; what was merged into it, its own time column tells.
-            let wanted = self.detector.config().points.sweeps.count.max(1);
             (frame.cloud.clone(), SweepReport { merged: 1, wanted, ..SweepReport::default() })
         };
         let points = assemble(&cloud, &self.detector.config().points)?;
         let sweep_time = start.elapsed();
-        let detections = self.detector.detect_inspecting(points.view(), inspect)?;
+        let detections = match inspect {
+            Some(inspect) => self.detector.detect_inspecting(points.view(), inspect)?,
+            None => self.detector.detect(points.view())?,
+        };
         Ok(Frame { cloud, detections, sweeps, sweep_time })
     }
 }

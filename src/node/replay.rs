@@ -160,12 +160,9 @@ impl Run<'_, '_> {
 
     fn process(&mut self, LabelledCloud { input, labels }: LabelledCloud) -> Result<(), ReplayError> {
         let mut maps = None;
-        let mut keep = |m: &HeadMaps| {
-            if self.wants_maps {
-                maps = Some(m.clone());
-            }
-        };
-        let frame = match self.perception.on_cloud(&input, &mut keep) {
+        let mut keep = |m: &HeadMaps| maps = Some(m.clone());
+        let keep = self.wants_maps.then_some(&mut keep as &mut dyn FnMut(&HeadMaps));
+        let frame = match self.perception.on_cloud(&input, keep) {
             Ok(frame) => frame,
             Err(reason) => {
                 skip(&mut self.summary, &input.source, &reason.to_string());

@@ -75,7 +75,8 @@ impl SimulatedDrives {
         let labels = Labels { frame_id: frame.cloud.frame_id.clone(), boxes: known.collect() };
         let mut cloud = frame.cloud;
         cloud.stamp = stamp;
-        let input = OpenFrame { source: source.to_owned(), cloud, dropped: 0, message: None, in_sequence: true, own_lags: None };
+        let input =
+            OpenFrame { source: source.to_owned(), cloud: cloud.into(), dropped: 0, message: None, in_sequence: true, own_lags: None };
         self.queue.push_back(LabelledEvent::Cloud(Box::new(LabelledCloud { input, labels: Some(labels) })));
     }
 }

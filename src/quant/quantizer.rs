@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 /// How much work a method does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Effort {
-    /// Windows of each layer, over all frames; of each frame [`LEAST_WINDOWS`] at least.
+    /// Windows of each layer, over all frames; of each frame `LEAST_WINDOWS` at least.
     pub windows: usize,
     /// Steps of gradient descent a unit, and frames of each; by default as published.
     pub iterations: Option<usize>,

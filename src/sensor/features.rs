@@ -1,7 +1,8 @@
 //! The matrix that a network is fed with: chosen columns of a cloud, intensity transformed.
 
 use super::{PointCloud, PointTime, SweepsConfig};
-use ndarray::{Array2, ArrayView1};
+use ndarray::Array2;
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 /// The columns that a point enters the network with.
@@ -78,38 +79,54 @@ pub fn assemble(cloud: &PointCloud, config: &PointsConfig) -> Result<Array2<f32>
     if let Some([low, high]) = config.intensity.clip.filter(|[low, high]| low > high) {
         return Err(FeatureError::Clip { low, high });
     }
-    let mut matrix = Array2::zeros((cloud.len(), config.features.len()));
-    for (feature, mut column) in config.features.iter().zip(matrix.columns_mut()) {
-        match feature.as_str() {
-            "intensity" => match config.intensity.constant {
-                Some(_) => column.fill(config.intensity.apply(0.0)),
-                None => {
-                    let raw = intensity_column(cloud, &config.intensity.field)?;
-                    column.zip_mut_with(&raw, |value, raw| *value = config.intensity.apply(*raw));
+    let sources = config.features.iter().map(|feature| Source::of(feature, cloud, config)).collect::<Result<Vec<_>, _>>()?;
+    let (width, features) = (cloud.fields.len(), sources.len());
+    let data = cloud.data.as_standard_layout();
+    let mut matrix = Array2::zeros((cloud.len(), features));
+    let (rows, out) = (data.as_slice().unwrap_or_default(), matrix.as_slice_mut().unwrap_or_default());
+    if features > 0 {
+        out.par_chunks_mut(ROWS * features).zip(rows.par_chunks(ROWS * width)).for_each(|(out, rows)| {
+            for (out, row) in out.chunks_exact_mut(features).zip(rows.chunks_exact(width)) {
+                for (value, source) in out.iter_mut().zip(&sources) {
+                    *value = match *source {
+                        Source::Column(i) => finite_or_zero(row[i]),
+                        Source::Intensity(i) => config.intensity.apply(row[i]),
+                        Source::Constant(value) => value,
+                    };
                 }
-            },
-            name => match cloud.column(name) {
-                Some(raw) => column.zip_mut_with(&raw, |value, raw| *value = finite_or_zero(*raw)),
-                None if name == "time" => {}
-                None => {
-                    return Err(FeatureError::NoField {
-                        frame: cloud.frame_id.clone(),
-                        field: name.into(),
-                        found: cloud.fields.join(", "),
-                    });
-                }
-            },
-        }
+            }
+        });
     }
     Ok(matrix)
 }
 
-fn intensity_column<'c>(cloud: &'c PointCloud, field: &str) -> Result<ArrayView1<'c, f32>, FeatureError> {
-    cloud.column(field).ok_or_else(|| FeatureError::NoIntensity {
-        frame: cloud.frame_id.clone(),
-        field: field.into(),
-        found: cloud.fields.join(", "),
-    })
+/// Points of a parallel piece.
+const ROWS: usize = 8192;
+
+/// Where a feature comes from.
+enum Source {
+    Column(usize),
+    Intensity(usize),
+    Constant(f32),
+}
+
+impl Source {
+    fn of(feature: &str, cloud: &PointCloud, config: &PointsConfig) -> Result<Self, FeatureError> {
+        let (frame, found) = (cloud.frame_id.clone(), || cloud.fields.join(", "));
+        match feature {
+            "intensity" if config.intensity.constant.is_some() => Ok(Self::Constant(config.intensity.apply(0.0))),
+            "intensity" => {
+                let field = &config.intensity.field;
+                let missing = || FeatureError::NoIntensity { frame, field: field.clone(), found: found() };
+                cloud.field_index(field).map(Self::Intensity).ok_or_else(missing)
+            }
+            name => match cloud.field_index(name) {
+                Some(i) => Ok(Self::Column(i)),
+                None if name == "time" => Ok(Self::Constant(0.0)),
+                None => Err(FeatureError::NoField { frame, field: name.into(), found: found() }),
+            },
+        }
+    }
 }
 
 fn finite_or_zero(value: f32) -> f32 {

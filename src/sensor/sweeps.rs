@@ -4,9 +4,13 @@ use super::track::{PoseTrack, TrackError};
 use super::{PointCloud, Stamp, TransformBuffer, TransformError};
 use crate::geometry::Pose;
 use nalgebra::{Rotation3, Vector3};
-use ndarray::{Array2, Axis};
+use ndarray::Array2;
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
+
+/// Points of a parallel piece.
+const ROWS: usize = 4096;
 
 /// How many sweeps are merged.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -133,17 +137,17 @@ impl SweepBuffer {
     /// sweep, added to a cloud's own `time` if it has one. Points stand newest sweep first, each sweep in its own order.
     /// As in det3d's nuScenes loader, points within the ego box are left out of the older sweeps, in their own frame,
     /// before these are moved. A sweep whose motion is not known is left out and reported, not put in the wrong place.
-    pub fn merge(&mut self, newest: PointCloud, motion: &dyn EgoMotion) -> (PointCloud, SweepReport) {
+    pub fn merge(&mut self, newest: &PointCloud, motion: &dyn EgoMotion) -> (PointCloud, SweepReport) {
         let reset = self.reset_if_apart(newest.stamp);
-        let mut merged = Merged::start(&newest, self.older.iter().map(PointCloud::len).sum());
+        let mut merged = Merged::start(newest, self.older.iter().map(PointCloud::len).sum());
         let mut report = SweepReport { merged: 1, wanted: self.config.count.max(1), left_out: Vec::new(), reset };
         for old in &self.older {
-            match merged.add(&newest, old, motion) {
+            match merged.add(newest, old, motion) {
                 Ok(()) => report.merged += 1,
                 Err(reason) => report.left_out.push(reason),
             }
         }
-        self.keep(&newest);
+        self.keep(newest);
         (merged.finish(newest), report)
     }
 
@@ -194,15 +198,19 @@ impl Merged {
             fields.push("time".into());
             fields.len() - 1
         });
-        let mut merged = Self { values: Vec::with_capacity((newest.len() + older_points) * fields.len()), fields, time_column };
-        for row in newest.data.rows() {
-            merged.values.extend(row);
-            // An own time stands in the row already.
-            if newest.fields.len() < merged.fields.len() {
-                merged.values.push(0.0);
+        let mut values = Vec::with_capacity((newest.len() + older_points) * fields.len());
+        let data = newest.data.as_standard_layout();
+        let rows = data.as_slice().unwrap_or_default();
+        if newest.fields.len() == fields.len() {
+            // An own time stands in the rows already.
+            values.extend_from_slice(rows);
+        } else {
+            for row in rows.chunks_exact(newest.fields.len()) {
+                values.extend_from_slice(row);
+                values.push(0.0);
             }
         }
-        merged
+        Self { fields, time_column, values }
     }
 
     fn add(&mut self, newest: &PointCloud, old: &PointCloud, motion: &dyn EgoMotion) -> Result<(), LeftOut> {
@@ -219,35 +227,57 @@ impl Merged {
         let (rotation, shift): (Rotation3<f64>, _) = (pose.0.rotation.into(), pose.0.translation.vector);
         // x, y, z are the first three in both.
         let others = &columns[3..];
+        let (width, old_width, time_column) = (self.fields.len(), old.fields.len(), self.time_column);
         let data = old.data.as_standard_layout();
-        for row in data.as_slice().unwrap_or_default().chunks_exact(old.fields.len()) {
-            let [x, y, z] = [row[0], row[1], row[2]].map(f64::from);
-            let moved = (rotation * Vector3::new(x, y, z) + shift).cast::<f32>();
-            // Absurd coordinates can leave the range of f32 on the way.
-            if !moved.iter().all(|v| v.is_finite()) {
-                continue;
+        let rows = data.as_slice().unwrap_or_default();
+        let start = self.values.len();
+        self.values.resize(start + rows.len() / old_width * width, 0.0);
+        let moved = &mut self.values[start..];
+        let pieces = moved.par_chunks_mut(ROWS * width).zip(rows.par_chunks(ROWS * old_width));
+        let all_finite = pieces.map(|(moved, rows)| {
+            let mut all_finite = true;
+            for (to, row) in moved.chunks_exact_mut(width).zip(rows.chunks_exact(old_width)) {
+                let [x, y, z] = [row[0], row[1], row[2]].map(f64::from);
+                let point = (rotation * Vector3::new(x, y, z) + shift).cast::<f32>();
+                all_finite &= point.iter().all(|v| v.is_finite());
+                to[..3].copy_from_slice(point.as_slice());
+                to[3..].iter_mut().zip(others).for_each(|(to, column)| *to = column.map_or(0.0, |c| row[c]));
+                to[time_column] += lag_s as f32;
             }
-            self.values.extend_from_slice(moved.as_slice());
-            let start = self.values.len() - 3;
-            for column in others {
-                self.values.push(column.map_or(0.0, |c| row[c]));
-            }
-            self.values[start + self.time_column] += lag_s as f32;
+            all_finite
+        });
+        // Absurd coordinates can leave the range of f32 on the way.
+        if !all_finite.reduce(|| true, |a, b| a && b) {
+            self.keep_finite(start);
         }
         Ok(())
     }
 
-    fn finish(self, newest: PointCloud) -> PointCloud {
+    /// Leaves out rows from `start` on whose coordinates are not finite.
+    fn keep_finite(&mut self, start: usize) {
+        let kept = self.values.split_off(start);
+        let finite = kept.chunks_exact(self.fields.len()).filter(|row| row[..3].iter().all(|v| v.is_finite()));
+        finite.for_each(|row| self.values.extend_from_slice(row));
+    }
+
+    fn finish(self, newest: &PointCloud) -> PointCloud {
         let shape = (self.values.len() / self.fields.len(), self.fields.len());
         let data = Array2::from_shape_vec(shape, self.values).expect("every row has one value per field");
-        PointCloud { stamp: newest.stamp, frame_id: newest.frame_id, fields: self.fields, data }
+        PointCloud { stamp: newest.stamp, frame_id: newest.frame_id.clone(), fields: self.fields, data }
     }
 }
 
 fn without_ego_points(cloud: &PointCloud, [half_length, half_width]: [f32; 2]) -> PointCloud {
-    let outside = |row: usize| cloud.data[[row, 0]].abs() >= half_length || cloud.data[[row, 1]].abs() >= half_width;
-    let kept: Vec<usize> = (0..cloud.len()).filter(|row| outside(*row)).collect();
-    let data = cloud.data.select(Axis(0), &kept);
+    let rows = cloud.data.as_standard_layout();
+    let rows = rows.as_slice().unwrap_or_default();
+    let mut kept = Vec::with_capacity(rows.len());
+    for row in rows.chunks_exact(cloud.fields.len()) {
+        if row[0].abs() >= half_length || row[1].abs() >= half_width {
+            kept.extend_from_slice(row);
+        }
+    }
+    let shape = (kept.len() / cloud.fields.len(), cloud.fields.len());
+    let data = Array2::from_shape_vec(shape, kept).expect("whole rows were kept");
     PointCloud { stamp: cloud.stamp, frame_id: cloud.frame_id.clone(), fields: cloud.fields.clone(), data }
 }
 
@@ -301,9 +331,9 @@ mod tests {
         let (mut held, mut merged) = (SweepBuffer::new(config(4), 0.3), SweepBuffer::new(config(4), 0.3));
         for s in [0.0, 0.1, 0.2, 0.9, 1.0, 1.1] {
             held.pass_over(&clouds(s));
-            assert_eq!(merged.merge(clouds(s), &odometry()).1.reset.is_some(), s == 0.9);
+            assert_eq!(merged.merge(&clouds(s), &odometry()).1.reset.is_some(), s == 0.9);
         }
-        assert_eq!(held.merge(clouds(1.2), &odometry()), merged.merge(clouds(1.2), &odometry()));
+        assert_eq!(held.merge(&clouds(1.2), &odometry()), merged.merge(&clouds(1.2), &odometry()));
     }
 
     #[test]
@@ -318,7 +348,7 @@ mod tests {
             for i in 0..12 {
                 let s = 0.1 * f64::from(i);
                 let seen = world_from_body(s).compose(&body_from_lidar()).inverse().apply(landmark).map(|v| v as f32);
-                last = Some(buffer.merge(cloud(s, &["x", "y", "z", "intensity"], &[&[seen[0], seen[1], seen[2], i as f32]]), motion));
+                last = Some(buffer.merge(&cloud(s, &["x", "y", "z", "intensity"], &[&[seen[0], seen[1], seen[2], i as f32]]), motion));
             }
             let (merged, report) = last.unwrap();
             assert_eq!(report, SweepReport { merged: 10, wanted: 10, left_out: vec![], reset: None });
@@ -344,8 +374,8 @@ mod tests {
         }
         let rows: [&[f32]; 4] = [&[0.5, 0.5, 0.0], &[2.5, 0.0, 0.0], &[1.0, 0.0, 0.0], &[0.0, -3.0, 0.0]];
         let mut buffer = SweepBuffer::new(config(2), 1.0);
-        buffer.merge(cloud(0.0, &["x", "y", "z"], &rows), &Forward);
-        let (merged, _) = buffer.merge(cloud(0.5, &["x", "y", "z"], &rows), &Forward);
+        buffer.merge(&cloud(0.0, &["x", "y", "z"], &rows), &Forward);
+        let (merged, _) = buffer.merge(&cloud(0.5, &["x", "y", "z"], &rows), &Forward);
         let expected: [&[f32]; 7] = [
             &[0.5, 0.5, 0.0, 0.0],
             &[2.5, 0.0, 0.0, 0.0],
@@ -362,8 +392,8 @@ mod tests {
     fn an_own_time_column_is_added_to_the_lag() {
         let motion = odometry();
         let mut buffer = SweepBuffer::new(config(2), 1.0);
-        buffer.merge(cloud(0.0, &["x", "y", "z", "time"], &[&[9.0, 0.0, 0.0, 0.25]]), &motion);
-        let (merged, _) = buffer.merge(cloud(0.5, &["x", "y", "z", "time"], &[&[9.0, 0.0, 0.0, 0.125]]), &motion);
+        buffer.merge(&cloud(0.0, &["x", "y", "z", "time"], &[&[9.0, 0.0, 0.0, 0.25]]), &motion);
+        let (merged, _) = buffer.merge(&cloud(0.5, &["x", "y", "z", "time"], &[&[9.0, 0.0, 0.0, 0.125]]), &motion);
         assert_eq!(merged.fields.len(), 4);
         assert_eq!(merged.column("time").unwrap().to_vec(), [0.125, 0.75]);
     }
@@ -372,15 +402,15 @@ mod tests {
     fn sweeps_without_motion_or_fields_are_left_out_and_reported() {
         let fields = ["x", "y", "z", "intensity"];
         let mut buffer = SweepBuffer::new(config(3), 10.0);
-        buffer.merge(cloud(0.0, &fields, &[&[9.0; 4]]), &NoMotion);
-        let (merged, report) = buffer.merge(cloud(0.1, &["x", "y", "z"], &[&[8.0; 3]]), &NoMotion);
+        buffer.merge(&cloud(0.0, &fields, &[&[9.0; 4]]), &NoMotion);
+        let (merged, report) = buffer.merge(&cloud(0.1, &["x", "y", "z"], &[&[8.0; 3]]), &NoMotion);
         assert_eq!((merged.len(), report.merged, report.wanted), (1, 1, 3));
         assert_eq!(report.left_out, [LeftOut::NoMotion { lag_s: 0.1, reason: MotionError::NoSource }]);
-        let (merged, report) = buffer.merge(cloud(0.2, &fields, &[&[7.0; 4]]), &odometry());
+        let (merged, report) = buffer.merge(&cloud(0.2, &fields, &[&[7.0; 4]]), &odometry());
         assert_eq!((merged.len(), report.merged), (2, 2));
         assert_eq!(report.left_out, [LeftOut::NoField { lag_s: 0.1, field: "intensity".into() }]);
         // Beyond the odometry (it ends at 2 s, and 0.1 s are extrapolated).
-        let (_, report) = buffer.merge(cloud(2.5, &fields, &[&[7.0; 4]]), &odometry());
+        let (_, report) = buffer.merge(&cloud(2.5, &fields, &[&[7.0; 4]]), &odometry());
         assert!(matches!(&report.left_out[0], LeftOut::NoMotion { reason: MotionError::Odometry(TrackError::TooLate { .. }), .. }));
     }
 
@@ -388,7 +418,7 @@ mod tests {
     fn time_that_stands_or_runs_back_and_gaps_start_again() {
         let motion = odometry();
         let mut buffer = SweepBuffer::new(config(5), 0.5);
-        let mut merge = |s: f64| buffer.merge(cloud(s, &["x", "y", "z"], &[&[9.0; 3]]), &motion).1;
+        let mut merge = |s: f64| buffer.merge(&cloud(s, &["x", "y", "z"], &[&[9.0; 3]]), &motion).1;
         assert_eq!(merge(1.0).reset, None);
         assert_eq!(merge(1.25).merged, 2);
         assert_eq!(merge(0.25), SweepReport { merged: 1, wanted: 5, left_out: vec![], reset: Some(Reset::Backwards { by_s: 1.0 }) });
@@ -401,7 +431,7 @@ mod tests {
     fn a_single_sweep_passes_through_with_time_zero() {
         let mut buffer = SweepBuffer::new(SweepsConfig::default(), 1.0);
         for s in [0.0, 0.1] {
-            let (merged, report) = buffer.merge(cloud(s, &["x", "y", "z"], &[&[0.0, 0.0, 1.0]]), &NoMotion);
+            let (merged, report) = buffer.merge(&cloud(s, &["x", "y", "z"], &[&[0.0, 0.0, 1.0]]), &NoMotion);
             assert_eq!(report, SweepReport { merged: 1, wanted: 1, left_out: vec![], reset: None });
             assert_eq!(merged.data, ndarray::array![[0.0, 0.0, 1.0, 0.0]]);
         }

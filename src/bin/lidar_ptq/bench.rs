@@ -2,7 +2,9 @@
 
 use crate::options::{CloudArgs, DeviceArgs, use_threads};
 use anyhow::{Context, bail};
-use lidar_ptq::detect::{Detector, FloatNetwork, HeadMaps, LayerTime, Model, Network, NetworkError, PillarInput, network_on};
+use lidar_ptq::detect::{
+    ChooseCells, Detector, FloatNetwork, HeadMaps, LayerTime, Model, Network, NetworkError, PillarInput, isa_in_use, network_on,
+};
 use lidar_ptq::engine::Isa;
 use lidar_ptq::engine::int8::measured_peak;
 use lidar_ptq::eval::table::Table;
@@ -53,11 +55,27 @@ struct Logged {
     frames: Arc<Mutex<Vec<Vec<LayerTime>>>>,
 }
 
+impl Logged {
+    fn log(&self) {
+        self.frames.lock().unwrap_or_else(PoisonError::into_inner).push(self.network.layers());
+    }
+}
+
 impl Network for Logged {
     fn run(&mut self, input: &PillarInput) -> Result<HeadMaps, NetworkError> {
         let maps = self.network.run(input)?;
-        self.frames.lock().unwrap_or_else(PoisonError::into_inner).push(self.network.layers());
+        self.log();
         Ok(maps)
+    }
+
+    fn run_at_cells(&mut self, input: &PillarInput, choose: &mut ChooseCells<'_>) -> Result<HeadMaps, NetworkError> {
+        let maps = self.network.run_at_cells(input, choose)?;
+        self.log();
+        Ok(maps)
+    }
+
+    fn recycle(&mut self, maps: HeadMaps) {
+        self.network.recycle(maps);
     }
 }
 
@@ -72,6 +90,7 @@ struct Layer {
 }
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
+    crate::memory::keep();
     let isa = Isa::choose()?;
     use_threads(args.threads)?;
     let start = Instant::now();
@@ -112,7 +131,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let layers = merge(&log.lock().unwrap_or_else(PoisonError::into_inner));
     let threads = rayon::current_num_threads();
     let peak = if is_integer { measured_peak(isa) } else { 0.0 };
-    let used = if is_integer { isa.integer() } else { isa.float() };
+    let used = if args.float { isa.float() } else { isa_in_use(&model, isa) };
 
     let stages: serde_json::Map<String, Value> = STAGES
         .iter()

@@ -178,6 +178,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let mut state = state(&policy, ".partial");
     let mut quantized = quantize(&policy, &mut state)?;
     quantized.quantization.calibration.recordings_sha256 = fingerprint;
+    quantized.quantization.calibration.traits = gathered.traits.clone();
     let seconds = start.elapsed().as_secs_f64();
 
     let quantized_model = model.quantize(quantized.quantization.clone(), quantized.params.clone())?;

@@ -6,7 +6,7 @@ use crate::say;
 use anyhow::{Context, bail};
 use clap::Args as ClapArgs;
 use indicatif::{ProgressBar, ProgressStyle};
-use lidar_ptq::detect::{Detector, DetectorConfig, Model, network_on};
+use lidar_ptq::detect::{Detector, DetectorConfig, Model, isa_in_use, network_on};
 use lidar_ptq::engine::Isa;
 use lidar_ptq::eval::table::Table;
 use lidar_ptq::node::sinks::{BagSink, DumpSink, JsonSink, PendingFile, PictureSink};
@@ -86,6 +86,7 @@ fn class_threshold(text: &str) -> Result<(String, f32), String> {
 }
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
+    crate::memory::keep();
     let started = Instant::now();
     let isa = Isa::choose()?;
     use_threads(args.threads)?;
@@ -103,13 +104,14 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let expected = inputs.inputs().expected_frames();
     let expected = args.max_frames.map_or(expected, |n| expected.min(n as u64));
 
+    let used = isa_in_use(&model, isa);
     let (network, device) =
         network_on(&model, isa, args.device.device).map_err(anyhow::Error::from_boxed).with_context(|| args.model.display().to_string())?;
     let detector = Detector::new(config, network)?;
     let mut perception = Perception::new(detector, args.clouds.motion());
     let interrupted = stop_flag()?;
     let mut outputs = args.outputs(&model, &classes, expected, &interrupted)?;
-    tracing::info!(model = %args.model.display(), %device, isa = %isa, load_s = started.elapsed().as_secs_f64(), "ready");
+    tracing::info!(model = %args.model.display(), %device, isa = %used, load_s = started.elapsed().as_secs_f64(), "ready");
 
     let bar = progress_bar(expected);
     let mut first_box = None;
@@ -130,7 +132,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     bar.finish_and_clear();
     let written = outputs.finish()?;
 
-    say(&report(&summary, inputs.inputs(), first_box, started.elapsed(), isa, &device));
+    say(&report(&summary, inputs.inputs(), first_box, started.elapsed(), used, &device));
     label_remarks.iter().for_each(|remark| say(&format!("{remark}\n")));
     if let Some(judged) = judge.report(&perception.detector().config().decode) {
         say(&format!("\n{judged}"));

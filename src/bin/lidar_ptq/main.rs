@@ -10,6 +10,8 @@ mod import;
 mod info;
 mod interrupt;
 mod ladder;
+#[path = "../nodes/memory.rs"]
+mod memory;
 mod options;
 mod sim;
 mod train;

@@ -117,7 +117,7 @@ impl NuscenesFolder {
         }
         world_from_body.push(key.stamp, key.world_from_ego);
         let motion = OdometryMotion { world_from_body, body_from_sensor: key.ego_from_lidar };
-        let (cloud, _) = buffer.merge(self.cloud(key)?, &motion);
+        let (cloud, _) = buffer.merge(&self.cloud(key)?, &motion);
         let ego = EgoPoses { world_from_ego: key.world_from_ego, ego_from_lidar: key.ego_from_lidar };
         Ok(LabelledFrame { id: self.id(index), cloud, objects: self.objects(index)?, ego: Some(ego) })
     }

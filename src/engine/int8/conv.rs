@@ -1,11 +1,13 @@
 //! A direct convolution over one or several windows: which pixels are computed, and which are known because nothing was there.
 
 use super::arithmetic::{Clamp, Finish};
-use super::cpu::{Kernels, MAX_PIXELS, Output, Packed, Stretch, Tile};
+use super::cpu::{Kernels, MAX_PIXELS, Output, Packed, SIDE, Stretch, Tile};
 use super::narrow::Narrow;
 use super::plan::Buffer;
 use super::repeat::{Empty, Repeat};
+use super::winograd::{Place, Winograd};
 use rayon::prelude::*;
+use std::ops::Range;
 
 /// One or more convolutions of the same shape over one buffer, with neighbouring outputs.
 pub(super) struct Conv {
@@ -46,8 +48,8 @@ pub(super) struct Pass {
 }
 
 pub(super) enum Weights {
-    /// A window at a time.
-    Direct { packed: Packed, stretches: Vec<Stretch> },
+    /// A window at a time, or sixteen where that applies.
+    Direct { packed: Packed, stretches: Vec<Stretch>, winograd: Option<Winograd> },
     /// A tap at a time; yields floats.
     Narrow(Narrow),
 }
@@ -71,17 +73,18 @@ pub(super) struct EmptyOutput {
 const TASK_WINDOWS: usize = 1024;
 /// Windows of a task, at most.
 pub(super) const MAX_WINDOWS: usize = 4096;
+const MAX_TILES: usize = MAX_WINDOWS / (SIDE * SIDE);
 
 /// The form of an output: elements from row to row, from pixel to pixel, and before the first pixel of a row.
 #[derive(Clone, Copy)]
-struct Surface {
-    row: usize,
-    pixel: usize,
+pub(super) struct Surface {
+    pub row: usize,
+    pub pixel: usize,
     margin: usize,
 }
 
 /// What outputs are made of.
-trait Element: Copy + Send + Sync + 'static {
+pub(super) trait Element: Copy + Send + Sync + 'static {
     fn output(slice: &mut [Self], finish: Finish) -> Output<'_>;
     fn empty(empty: &EmptyOutput) -> &Empty<Self>;
 }
@@ -108,12 +111,18 @@ impl Element for f32 {
     }
 }
 
-/// The windows to compute, and what the others yield.
+/// What is done with a window: its outputs are known, since it sees nothing; or they are computed; or nobody wants them.
+pub(super) const KNOWN: u8 = 0;
+pub(super) const COMPUTE: u8 = 1;
+pub(super) const LEAVE: u8 = 2;
+
+/// Which windows to compute, where it is not all.
 #[derive(Clone, Copy)]
 pub(super) struct Sparse<'a> {
-    /// By window, not 0 where it sees something.
-    pub active: &'a [u8],
-    pub empty: &'a EmptyOutput,
+    /// By window.
+    pub todo: &'a [u8],
+    /// What windows yield that are known.
+    pub empty: Option<&'a EmptyOutput>,
 }
 
 impl Conv {
@@ -126,34 +135,59 @@ impl Conv {
     }
 
     pub fn weight_bytes(&self) -> usize {
-        self.passes.iter().map(|p| p.weights.packed().bytes()).sum()
+        let winograd = |w: &Weights| if let Weights::Direct { winograd: Some(w), .. } = w { w.bytes() } else { 0 };
+        self.passes.iter().map(|p| p.weights.packed().bytes() + winograd(&p.weights)).sum()
+    }
+
+    /// Whether windows can be computed by Winograd's algorithm.
+    fn has_winograd(&self) -> bool {
+        self.passes.iter().all(|p| matches!(p.weights, Weights::Direct { winograd: Some(_), .. }))
     }
 
     /// The kernels that run, by name.
     pub fn kernels(&self, kernels: &Kernels) -> Vec<String> {
         let mut names: Vec<String> =
             self.passes.iter().flat_map(|p| p.weights.packed().blocks().map(|b| kernels.name(b.vectors))).collect();
+        if self.has_winograd() {
+            names.push(kernels.winograd_name());
+        }
         names.sort();
         names.dedup();
         names
     }
 
-    /// Which windows see an active pixel of the input.
-    pub fn activate(&self, input: &Buffer, seen: &[u8], active: &mut [u8]) {
-        let [windows_y, windows_x] = self.windows;
-        let (height, width) = (input.height, input.width);
-        let range = |o: usize, size: usize| {
-            let first = o * self.stride;
-            (first.saturating_sub(self.padding), (first + self.taps).saturating_sub(self.padding).min(size))
-        };
-        for y in 0..windows_y {
-            let (top, bottom) = range(y, height);
-            let row = &mut active[y * windows_x..][..windows_x];
-            for (x, to) in row.iter_mut().enumerate() {
-                let (left, right) = range(x, width);
-                *to = (top..bottom).fold(0, |any, iy| seen[iy * width + left..iy * width + right].iter().fold(any, |a, &s| a | s));
+    /// Which windows see an active pixel of the input. `line` is scratch as long as [`Conv::line`].
+    pub fn activate(&self, input: &Buffer, seen: &[u8], line: &mut [u8], active: &mut [u8]) {
+        let (height, width, windows) = (input.height, input.width, self.windows[1]);
+        let line = &mut line[..self.line(input)];
+        line.fill(0);
+        for (y, row) in active.chunks_exact_mut(windows).enumerate() {
+            // Down the columns, then along the line.
+            let columns = &mut line[self.padding..][..width];
+            columns.fill(0);
+            for pixels in seen.chunks_exact(width).take(height).skip(self.reach(y, height).start).take(self.reach(y, height).len()) {
+                columns.iter_mut().zip(pixels).for_each(|(any, &s)| *any |= s);
+            }
+            row.fill(0);
+            for tap in 0..self.taps {
+                if self.stride == 1 {
+                    row.iter_mut().zip(&line[tap..]).for_each(|(any, &s)| *any |= s);
+                } else {
+                    row.iter_mut().zip(line[tap..].iter().step_by(self.stride)).for_each(|(any, &s)| *any |= s);
+                }
             }
         }
+    }
+
+    /// Bytes of a line of pixels as windows see it: with padding, and as far as the last window reaches.
+    pub fn line(&self, input: &Buffer) -> usize {
+        (input.width + 2 * self.padding).max((self.windows[1] - 1) * self.stride + self.taps)
+    }
+
+    /// The pixels that a window sees along an axis of `size`.
+    pub fn reach(&self, window: usize, size: usize) -> Range<usize> {
+        let first = window * self.stride;
+        first.saturating_sub(self.padding)..(first + self.taps).saturating_sub(self.padding).min(size)
     }
 
     /// Computes bytes.
@@ -196,7 +230,10 @@ impl Conv {
         let [height, width] = self.windows;
         // Tasks of whole rows, enough of them for every thread.
         let shares = height.div_ceil(4 * rayon::current_num_threads());
-        let rows = (TASK_WINDOWS / width).clamp(1, shares.max(1)).min((MAX_WINDOWS / width).max(1));
+        let mut rows = (TASK_WINDOWS / width).clamp(1, shares.max(1)).min((MAX_WINDOWS / width).max(1));
+        if self.has_winograd() && width * SIDE <= MAX_WINDOWS {
+            rows = rows.next_multiple_of(SIDE).min(MAX_WINDOWS / width / SIDE * SIDE);
+        }
         output.par_chunks_mut(rows * self.scale * surface.row).enumerate().for_each(|(task, chunk)| {
             let band = Band { conv: self, kernels, from, input, surface, finish, first: task * rows, rows: rows.min(height - task * rows) };
             band.run(chunk, sparse);
@@ -210,9 +247,9 @@ pub(super) struct Band<'a> {
     pub kernels: &'a Kernels,
     pub from: &'a Buffer,
     pub input: &'a [u8],
-    surface: Surface,
-    finish: Finish,
-    first: usize,
+    pub surface: Surface,
+    pub finish: Finish,
+    pub first: usize,
     pub rows: usize,
 }
 
@@ -220,16 +257,29 @@ impl Band<'_> {
     fn run<T: Element>(&self, chunk: &mut [T], sparse: Option<Sparse<'_>>) {
         let &Band { conv, from, first, rows, .. } = self;
         let width = conv.windows[1];
-        // Where each window starts in the input, and its first output pixel in the chunk.
+        let (mut chosen, mut tiles, mut tile_count) = ([false; MAX_TILES], [Place::default(); MAX_TILES], 0);
+        if conv.has_winograd() {
+            tile_count = self.tiles(sparse, &mut chosen, &mut tiles);
+        }
+        // Where each other window starts in the input, and its first output pixel in the chunk.
         let (mut inputs, mut outputs, mut count) = ([0u32; MAX_WINDOWS], [0u32; MAX_WINDOWS], 0);
-        let origin = self.origin();
+        let (origin, columns) = (self.origin(), width / SIDE);
         for y in 0..rows {
+            let tiles = if tile_count > 0 && y < rows / SIDE * SIDE { &chosen[y / SIDE * columns..][..columns] } else { &[] };
+            let todo = sparse.map(|s| &s.todo[(first + y) * width..][..width]);
             for x in 0..width {
-                if let Some(sparse) = sparse
-                    && sparse.active[(first + y) * width + x] == 0
-                {
-                    self.fill(chunk, T::empty(sparse.empty), y, x);
+                if tiles.get(x / SIDE).is_some_and(|&chosen| chosen) {
                     continue;
+                }
+                if let (Some(todo), Some(Sparse { empty, .. })) = (todo, sparse) {
+                    match (todo[x], empty) {
+                        (LEAVE, _) => continue,
+                        (KNOWN, Some(empty)) => {
+                            self.fill(chunk, T::empty(empty), y, x);
+                            continue;
+                        }
+                        _ => {}
+                    }
                 }
                 inputs[count] = (origin + (y * from.row() + x * from.channels) * conv.stride) as u32;
                 outputs[count] = self.output(y, x) as u32;
@@ -240,6 +290,11 @@ impl Band<'_> {
             let _session = self.kernels.session();
             self.compute(chunk, &inputs[..count], &outputs[..count]);
         }
+        for pass in &conv.passes {
+            if let Weights::Direct { packed, winograd: Some(winograd), .. } = &pass.weights {
+                self.winograd(winograd, packed, pass.input_first, pass.output_first, &tiles[..tile_count], chunk);
+            }
+        }
     }
 
     /// Where the band's first window starts in the input: `padding` up and left of its pixel, in the border if need be.
@@ -249,7 +304,7 @@ impl Band<'_> {
     }
 
     /// The first of a window's output pixels.
-    fn output(&self, y: usize, x: usize) -> usize {
+    pub fn output(&self, y: usize, x: usize) -> usize {
         (y * self.surface.row + x * self.surface.pixel) * self.conv.scale + self.surface.margin
     }
 
@@ -258,7 +313,7 @@ impl Band<'_> {
         for pass in &self.conv.passes {
             let shift = pass.phase[0] * self.surface.row + pass.phase[1] * self.surface.pixel + pass.output_first;
             let (packed, stretches) = match &pass.weights {
-                Weights::Direct { packed, stretches } => (packed, stretches),
+                Weights::Direct { packed, stretches, .. } => (packed, stretches),
                 Weights::Narrow(narrow) => {
                     if let Output::Floats(out, low) = T::output(chunk, self.finish) {
                         self.narrow(narrow, pass.input_first, pass.output_first, inputs, outputs, out, low);

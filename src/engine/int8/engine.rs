@@ -6,10 +6,10 @@ pub use clipped::Clipped;
 
 use super::aligned::AlignedBytes;
 use super::arithmetic::Grid;
-use super::conv::{Conv, EmptyOutput, Sparse, To};
+use super::conv::{COMPUTE, Conv, EmptyOutput, Sparse, To};
 use super::cpu::Kernels;
 use super::lower::{LowerError, lower};
-use super::plan::{Addition, Buffer, FloatView, Plan, Source, Step, StepKind, View};
+use super::plan::{Addition, Buffer, FloatView, Plan, PlannedOutput, Source, Step, StepKind, View};
 use super::repeat::Empty;
 use crate::engine::Isa;
 use crate::engine::float::{EngineError, Inputs};
@@ -28,16 +28,53 @@ pub struct Int8Engine {
     pub(super) arrays: Vec<ArrayD<f32>>,
     /// By buffer: which pixels saw a pillar. Not kept up where nothing is known of an empty canvas.
     seen: Vec<Vec<u8>>,
-    /// By step: which windows of a convolution see something, and what the others yield.
-    active: Vec<Vec<u8>>,
+    /// By step: what to do with each window of a convolution, and what those yield that see nothing.
+    todo: Vec<Vec<u8>>,
     pub(super) empty: Vec<Option<EmptyOutput>>,
+    /// Scratch of the widest line of pixels.
+    line: Vec<u8>,
     /// The cells of the frame before.
     cells: Vec<[u32; 3]>,
     /// Whether nothing is skipped.
     dense: bool,
+    /// Groups of deferred outputs.
+    groups: usize,
+    /// Whether in the last run these were computed at some pixels only.
+    partial: bool,
     times: Vec<Duration>,
     /// By step, if it is to be counted.
     pub(super) clipped: Option<Vec<Clipped>>,
+}
+
+/// An output of the last run.
+#[derive(Clone, Copy, Debug)]
+pub struct OutputMap<'a> {
+    pub role: &'a str,
+    /// Which group it is deferred with, if it is.
+    pub group: Option<usize>,
+    /// Height, width, channels.
+    pub dim: [usize; 3],
+    /// Values from a pixel to the next, and before the first channel.
+    stride: usize,
+    first: usize,
+    values: &'a [f32],
+}
+
+impl<'a> OutputMap<'a> {
+    /// The channels of each pixel, row by row.
+    pub fn pixels(&self) -> impl Iterator<Item = &'a [f32]> + use<'a> {
+        let (first, channels) = (self.first, self.dim[2]);
+        self.values.chunks_exact(self.stride).map(move |pixel| &pixel[first..first + channels])
+    }
+
+    /// The channels of the pixel `y * width + x`.
+    ///
+    /// # Panics
+    /// If there is no such pixel.
+    #[inline]
+    pub fn pixel(&self, pixel: usize) -> &'a [f32] {
+        &self.values[pixel * self.stride + self.first..][..self.dim[2]]
+    }
 }
 
 /// A step of the last run.
@@ -74,18 +111,44 @@ impl Int8Engine {
     /// # Errors
     /// A scheme or parameters that do not fit the folded graph, or an instruction set that the processor lacks.
     pub fn new(graph: &Graph, params: &Params, scheme: &Scheme, isa: Isa) -> Result<Self, Int8Error> {
+        Self::with_deferred(graph, params, scheme, isa, &[])
+    }
+
+    /// With groups of outputs, by role, that [`Int8Engine::run_first`] leaves out. What is needed for one group alone is computed by
+    /// [`Int8Engine::run_deferred`], where it is wanted.
+    ///
+    /// # Errors
+    /// As [`Int8Engine::new`].
+    pub fn with_deferred(graph: &Graph, params: &Params, scheme: &Scheme, isa: Isa, groups: &[Vec<String>]) -> Result<Self, Int8Error> {
         let kernels = Kernels::with_isa(isa).ok_or(Int8Error::Unavailable(isa))?;
         let (graph, params) = fold_batch_norm(graph, params);
-        let plan = lower(&graph, &params, scheme, &kernels)?;
+        let plan = lower(&graph, &params, scheme, &kernels, groups)?;
         let memory = plan.slots.iter().map(|&len| AlignedBytes::zeroed(len)).collect();
         let fixed = |shape: &[Dim]| shape.iter().map(|d| if let Dim::Fixed(n) = d { *n } else { 0 }).collect::<Vec<_>>();
         let arrays = plan.arrays.iter().map(|shape| ArrayD::zeros(fixed(shape))).collect();
         let seen = plan.buffers.iter().map(|b| vec![0; b.height * b.width]).collect();
-        let active = plan.steps.iter().map(|s| vec![0; s.windows()]).collect();
+        let todo = plan.steps.iter().map(|s| vec![0; s.windows()]).collect();
+        let line = |step: &Step| if let StepKind::Conv(conv) = &step.kind { conv.line(&plan.buffers[conv.input]) } else { 0 };
+        let line = vec![0; plan.steps.iter().map(line).max().unwrap_or(0)];
         let empty = vec![None; plan.steps.len()];
         let times = vec![Duration::ZERO; plan.steps.len()];
-        let mut engine =
-            Self { graph, plan, kernels, memory, arrays, seen, active, empty, cells: Vec::new(), dense: true, times, clipped: None };
+        let mut engine = Self {
+            graph,
+            plan,
+            kernels,
+            memory,
+            arrays,
+            seen,
+            todo,
+            empty,
+            line,
+            cells: Vec::new(),
+            dense: true,
+            groups: groups.len(),
+            partial: false,
+            times,
+            clipped: None,
+        };
         engine.learn_empty();
         engine.dense = false;
         Ok(engine)
@@ -111,8 +174,8 @@ impl Int8Engine {
     pub fn steps(&self) -> Vec<StepReport> {
         let report = |(i, step): (usize, &Step)| {
             let (kernels, computed) = match &step.kind {
-                StepKind::Conv(conv) if self.empty[i].is_some() && !self.dense => {
-                    let share = self.active[i].iter().filter(|&&a| a != 0).count() as f64 / self.active[i].len().max(1) as f64;
+                StepKind::Conv(conv) if self.is_sparse(i) || self.is_partial(i) => {
+                    let share = self.todo[i].iter().filter(|&&w| w == COMPUTE).count() as f64 / self.todo[i].len().max(1) as f64;
                     (conv.kernels(&self.kernels), share)
                 }
                 StepKind::Conv(conv) => (conv.kernels(&self.kernels), 1.0),
@@ -124,26 +187,69 @@ impl Int8Engine {
         self.plan.steps.iter().enumerate().map(report).collect()
     }
 
-    /// Runs the network.
+    /// Runs the network, deferred outputs included.
     ///
     /// # Errors
     /// An input is missing, has the wrong shape, indexes outside the canvas, or holds several samples.
     pub fn run(&mut self, inputs: &Inputs<f32>) -> Result<(), Int8Error> {
         inputs.check(&self.graph)?;
-        for i in 0..self.plan.steps.len() {
-            let start = Instant::now();
-            self.run_step(i, inputs)?;
-            self.times[i] = start.elapsed();
-            if let Some(clipped) = &mut self.clipped {
-                clipped[i] = clipped::count(&self.plan, i, &self.memory, &self.seen);
+        self.partial = false;
+        (0..self.plan.steps.len()).try_for_each(|at| self.run_timed(at, inputs))
+    }
+
+    /// Runs all but what deferred outputs alone need.
+    ///
+    /// # Errors
+    /// As [`Int8Engine::run`].
+    pub fn run_first(&mut self, inputs: &Inputs<f32>) -> Result<(), Int8Error> {
+        inputs.check(&self.graph)?;
+        let first = self.plan.steps.iter().take_while(|s| s.group.is_none()).count();
+        (0..first).try_for_each(|at| self.run_timed(at, inputs))
+    }
+
+    /// The rest, once after [`Int8Engine::run_first`]: `pixels` of each group's outputs, `y * width + x`. Elsewhere these outputs
+    /// mean nothing, and no clipped activations are counted.
+    pub fn run_deferred(&mut self, pixels: &[Vec<usize>]) {
+        self.partial = true;
+        for (group, pixels) in pixels.iter().enumerate().take(self.groups) {
+            self.plan.want(group, pixels, &mut self.todo);
+            for at in self.plan.group(group) {
+                let start = Instant::now();
+                self.run_conv(at);
+                self.times[at] = start.elapsed();
             }
         }
-        Ok(())
     }
 
     /// The outputs of the last run by role: `[1, height, width, channels]`.
     pub fn outputs(&self) -> impl Iterator<Item = (&str, ArrayViewD<'_, f32>)> {
-        self.plan.outputs.iter().map(|(role, view)| (role.as_str(), floats(&self.arrays, view)))
+        self.plan.outputs.iter().map(|o| (o.role.as_str(), floats(&self.arrays, &o.view)))
+    }
+
+    /// Those of them that are images, to be read without copying them.
+    pub fn maps(&self) -> impl Iterator<Item = OutputMap<'_>> {
+        self.plan.outputs.iter().filter_map(|PlannedOutput { role, view, group }| {
+            let array = &self.arrays[view.array];
+            let &[1, height, width, stride] = array.shape() else { return None };
+            Some(OutputMap {
+                role,
+                group: *group,
+                dim: [height, width, view.channels],
+                stride,
+                first: view.first,
+                values: array.as_slice()?,
+            })
+        })
+    }
+
+    fn run_timed(&mut self, at: usize, inputs: &Inputs<f32>) -> Result<(), Int8Error> {
+        let start = Instant::now();
+        self.run_step(at, inputs)?;
+        self.times[at] = start.elapsed();
+        if let Some(clipped) = &mut self.clipped {
+            clipped[at] = clipped::count(&self.plan, at, &self.memory, &self.seen);
+        }
+        Ok(())
     }
 
     pub(super) fn run_step(&mut self, at: usize, inputs: &Inputs<f32>) -> Result<(), Int8Error> {
@@ -249,21 +355,37 @@ impl Int8Engine {
         self.cells.extend(&index.cells);
     }
 
+    /// Whether windows that see nothing are left out.
+    fn is_sparse(&self, at: usize) -> bool {
+        self.empty[at].is_some() && !self.dense
+    }
+
+    /// Whether only windows are computed that somebody wants.
+    fn is_partial(&self, at: usize) -> bool {
+        self.partial && self.plan.steps[at].group.is_some()
+    }
+
     fn run_conv(&mut self, at: usize) {
         let StepKind::Conv(conv) = &self.plan.steps[at].kind else { return };
         let from = &self.plan.buffers[conv.input];
-        if conv.repeat.is_some() {
-            conv.activate(from, &self.seen[conv.input], &mut self.active[at]);
+        let partial = self.is_partial(at);
+        if conv.repeat.is_some() && !partial {
+            conv.activate(from, &self.seen[conv.input], &mut self.line, &mut self.todo[at]);
         }
-        let sparse = self.empty[at].as_ref().filter(|_| !self.dense).map(|empty| Sparse { active: &self.active[at], empty });
+        let todo = &self.todo[at];
+        let sparse = if partial {
+            Some(Sparse { todo, empty: None })
+        } else {
+            self.empty[at].as_ref().filter(|_| self.is_sparse(at)).map(|empty| Sparse { todo, empty: Some(empty) })
+        };
         match conv.to {
             To::Bytes { buffer, .. } => {
                 let to = &self.plan.buffers[buffer];
                 let mut bytes = std::mem::take(&mut self.memory[to.slot]);
                 conv.run_bytes(&self.kernels, from, &self.memory[from.slot], to, &mut bytes, sparse);
                 self.memory[to.slot] = bytes;
-                if conv.repeat.is_some() {
-                    spread(conv, &self.active[at], to.width, &mut self.seen[buffer]);
+                if conv.repeat.is_some() && !partial {
+                    spread(conv, &self.todo[at], to.width, &mut self.seen[buffer]);
                 }
             }
             To::Floats { array, .. } => {

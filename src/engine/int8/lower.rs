@@ -9,9 +9,11 @@
 use super::arithmetic::{Finish, Grid, Requantize};
 use super::conv::{Conv, MAX_WINDOWS, Pass, To, Weights};
 use super::cpu::{Kernels, Packed, window};
+use super::deferred::group_of_nodes;
 use super::narrow::{Narrow, fours};
-use super::plan::{Addition, Buffer, FloatView, Plan, Source, Step, StepKind, View};
+use super::plan::{Addition, Buffer, FloatView, Plan, PlannedOutput, Source, Step, StepKind, View};
 use super::repeat::Repeat;
+use super::winograd::Winograd;
 use crate::engine::float::{EngineError, FloatEngine};
 use crate::graph::{Dim, Graph, Node, NodeId, Op, Output, Params, Scheme, SchemeError, layer_costs};
 use std::collections::{BTreeMap, BTreeSet};
@@ -32,21 +34,32 @@ pub enum LowerError {
     Unsupported { layer: String, what: String },
 }
 
-/// Lowers a folded graph.
+/// Lowers a folded graph. `deferred` are groups of outputs, by role, that are wanted at few pixels only.
 ///
 /// # Errors
 /// A scheme that does not fit, parameters that are missing, a layer that has no integer kernel.
-pub(super) fn lower(graph: &Graph, params: &Params, scheme: &Scheme, kernels: &Kernels) -> Result<Plan, LowerError> {
+pub(super) fn lower(
+    graph: &Graph,
+    params: &Params,
+    scheme: &Scheme,
+    kernels: &Kernels,
+    deferred: &[Vec<String>],
+) -> Result<Plan, LowerError> {
     scheme.check(graph)?;
     let macs = layer_costs(graph).iter().map(|l| if l.per_row { 0 } else { l.macs }).collect();
+    let (readers, integer) = (readers(graph), integer_nodes(graph, scheme));
+    let is_bytes = |id: NodeId| integer[id] && scheme.activations.contains_key(&graph.nodes[id].name);
+    let in_concat = |id: NodeId| readers[id].iter().any(|&r| graph.nodes[r].op == Op::Concat);
+    let group = group_of_nodes(graph, &readers, deferred, |id| integer[id] && !in_concat(id), is_bytes);
     let mut lowering = Lowering {
         graph,
         params,
         scheme,
         kernels,
         macs,
-        readers: readers(graph),
-        integer: integer_nodes(graph, scheme),
+        readers,
+        integer,
+        group,
         parts: BTreeMap::new(),
         opened: BTreeSet::new(),
         bytes: BTreeMap::new(),
@@ -54,7 +67,7 @@ pub(super) fn lower(graph: &Graph, params: &Params, scheme: &Scheme, kernels: &K
         done: vec![false; graph.nodes.len()],
         plan: Plan::default(),
     };
-    lowering.run()?;
+    lowering.run(deferred.len())?;
     lowering.plan.place_buffers();
     Ok(lowering.plan)
 }
@@ -67,6 +80,8 @@ struct Lowering<'a> {
     macs: Vec<u64>,
     readers: Vec<Vec<NodeId>>,
     integer: Vec<bool>,
+    /// By node, if it is deferred.
+    group: Vec<Option<usize>>,
     /// Values that are part of a concatenation: its node, and their first channel in it.
     parts: BTreeMap<NodeId, (NodeId, usize)>,
     /// Buffers that a step writes already.
@@ -117,7 +132,7 @@ struct Key {
 }
 
 impl<'a> Lowering<'a> {
-    fn run(&mut self) -> Result<(), LowerError> {
+    fn run(&mut self, groups: usize) -> Result<(), LowerError> {
         for (id, node) in self.graph.nodes.iter().enumerate() {
             self.done[id] = matches!(node.op, Op::Input | Op::PillarIndex);
             if self.integer[id] && node.op == Op::Concat {
@@ -129,9 +144,7 @@ impl<'a> Lowering<'a> {
             }
         }
         loop {
-            while let Some(id) = (0..self.graph.nodes.len()).find(|&id| self.integer[id] && self.is_ready(id)) {
-                self.integer_node(id)?;
-            }
+            self.integer_nodes(None)?;
             let mut segment: Vec<NodeId> = Vec::new();
             for (id, node) in self.graph.nodes.iter().enumerate() {
                 if !self.done[id] && !self.integer[id] && node.inputs.iter().all(|i| self.done[*i] || segment.contains(i)) {
@@ -143,11 +156,29 @@ impl<'a> Lowering<'a> {
             }
             self.float_segment(&segment)?;
         }
-        for Output { role, node } in &self.graph.outputs {
-            let value = self.as_floats(*node);
-            self.plan.outputs.push((role.clone(), value));
+        // What turns values into floats must not stand among deferred steps.
+        self.outputs(None);
+        for group in 0..groups {
+            self.integer_nodes(Some(group))?;
+        }
+        (0..groups).for_each(|group| self.outputs(Some(group)));
+        Ok(())
+    }
+
+    /// All that can be computed in integers by now.
+    fn integer_nodes(&mut self, group: Option<usize>) -> Result<(), LowerError> {
+        let next = |own: &Self| (0..own.graph.nodes.len()).find(|&id| own.integer[id] && own.group[id] == group && own.is_ready(id));
+        while let Some(id) = next(self) {
+            self.integer_node(id)?;
         }
         Ok(())
+    }
+
+    fn outputs(&mut self, group: Option<usize>) {
+        for Output { role, node } in self.graph.outputs.iter().filter(|o| self.group[o.node] == group).collect::<Vec<_>>() {
+            let view = self.as_floats(*node);
+            self.plan.outputs.push(PlannedOutput { role: role.clone(), view, group });
+        }
     }
 
     fn is_ready(&self, id: NodeId) -> bool {
@@ -200,7 +231,7 @@ impl<'a> Lowering<'a> {
         if !self.parts.contains_key(&id) && matches!(self.node(id).op, Op::Conv2d { .. }) {
             for other in id + 1..self.graph.nodes.len() {
                 let same_kind = self.integer[other] && matches!(self.node(other).op, Op::Conv2d { .. }) && !self.parts.contains_key(&other);
-                if same_kind && self.is_ready(other) && self.key(other)? == key {
+                if same_kind && self.group[other] == self.group[id] && self.is_ready(other) && self.key(other)? == key {
                     members.push(other);
                 }
             }
@@ -343,7 +374,9 @@ impl<'a> Lowering<'a> {
                     })
                 } else {
                     let packed = Packed::new(self.kernels, kernel * kernel, channels, zero, &requantize, weight);
-                    Weights::Direct { packed, stretches: window(kernel) }
+                    let is_3x3 = kernel == 3 && key.stride == 1;
+                    let winograd = is_3x3.then(|| Winograd::new(self.kernels, &packed, channels, outputs, weight)).flatten();
+                    Weights::Direct { packed, stretches: window(kernel), winograd }
                 };
                 passes.push(Pass { weights, input_first: input.first, output_first: base, phase });
             }
@@ -516,12 +549,13 @@ impl<'a> Lowering<'a> {
         nodes.iter().for_each(|&id| self.done[id] = true);
         let names = nodes.iter().map(|&id| self.node(id).name.clone()).collect();
         let macs = nodes.iter().map(|&id| self.macs[id]).sum();
-        self.plan.steps.push(Step { names, macs, kind });
+        let group = nodes.first().and_then(|&id| self.group[id]);
+        self.plan.steps.push(Step { names, macs, group, kind });
     }
 
     /// A step that only changes a value's form.
     fn push(&mut self, name: String, kind: StepKind) {
-        self.plan.steps.push(Step { names: vec![name], macs: 0, kind });
+        self.plan.steps.push(Step { names: vec![name], macs: 0, group: None, kind });
     }
 
     fn unsupported(&self, id: NodeId, what: &str) -> LowerError {

@@ -61,7 +61,8 @@ impl Band<'_> {
                 }
                 y * width as u32 + (input - row_start) / pixel as u32
             }));
-            sums.resize(width * height * lanes, 0);
+            // Never made smaller: what it grows by would be cleared again.
+            sums.resize(sums.len().max(width * height * lanes), 0);
             seen.clear();
             // Where most windows are computed, noting which pixels they see costs more than it saves.
             let most = 4 * inputs.len() > 3 * self.rows * self.conv.windows[1];

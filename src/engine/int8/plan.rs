@@ -77,6 +77,8 @@ pub(super) struct Step {
     pub names: Vec<String>,
     /// Multiply-adds of a full canvas.
     pub macs: u64,
+    /// The group of deferred outputs that it is for. Such steps are convolutions, stand behind all others, and in order of groups.
+    pub group: Option<usize>,
     pub kind: StepKind,
 }
 
@@ -132,6 +134,14 @@ pub(super) struct Addition {
     pub clamp: Clamp,
 }
 
+/// Where an output of the graph is found.
+pub(super) struct PlannedOutput {
+    pub role: String,
+    pub view: FloatView,
+    /// Its group, if it is deferred.
+    pub group: Option<usize>,
+}
+
 /// Everything that running needs, ready to run.
 #[derive(Default)]
 pub(super) struct Plan {
@@ -141,8 +151,7 @@ pub(super) struct Plan {
     pub slots: Vec<usize>,
     /// Shapes of the float arrays.
     pub arrays: Vec<Vec<Dim>>,
-    /// Role and value of every output.
-    pub outputs: Vec<(String, FloatView)>,
+    pub outputs: Vec<PlannedOutput>,
 }
 
 impl Plan {

@@ -146,11 +146,15 @@ pub(super) fn frame(form: &Form, pillars: usize, spread: bool) -> Inputs<f32> {
 }
 
 pub(super) fn outputs(engine: &Int8Engine) -> BTreeMap<String, ArrayD<f32>> {
-    engine.outputs().map(|(role, value)| (role.to_owned(), value.to_owned())).collect()
+    engine.outputs().map(|(role, value)| (role.to_owned(), value.as_standard_layout().into_owned())).collect()
 }
 
 pub(super) fn forms() -> impl Strategy<Value = (Form, usize, bool)> {
-    let widths = (1usize..20, 1usize..40, 1usize..20, prop_oneof![1usize..24, 30usize..70]).prop_map(|(a, b, c, d)| [a, b, c, d]);
+    // Winograd's algorithm needs vectors that are full.
+    let full = || (1usize..5).prop_map(|vectors| 16 * vectors);
+    let widths =
+        (1usize..20, prop_oneof![1usize..40, full()], prop_oneof![1usize..20, Just(16)], prop_oneof![1usize..24, 30usize..70, full()])
+            .prop_map(|(a, b, c, d)| [a, b, c, d]);
     let form = (any::<u64>(), (1usize..8, 1usize..8), widths, any::<[bool; 2]>(), any::<bool>(), any::<bool>())
         .prop_map(|(seed, (h, w), widths, float, residual, signed)| Form { seed, canvas: [8 * h, 8 * w], widths, float, residual, signed });
     let pillars = prop_oneof![Just(0usize), 1usize..40, Just(10_000)];
@@ -179,6 +183,36 @@ proptest! {
             engine.run(&inputs).expect("runs");
             prop_assert_eq!(&outputs(&engine), &want, "{} dense", isa);
         }
+    }
+
+    #[test]
+    fn deferred_outputs_are_right_where_they_are_wanted(
+        (form, pillars, spread) in forms(),
+        wanted in prop::collection::vec(prop::collection::vec(0usize..300, 0..20), 2),
+    ) {
+        let inputs = frame(&form, pillars, spread);
+        let Setup { graph, params, scheme } = setup(&form, &frame(&form, 60, true));
+        let isa = Isa::choose().expect("known");
+        let mut whole = Int8Engine::new(&graph, &params, &scheme, isa).expect("lowers");
+        whole.run(&inputs).expect("runs");
+        let want = outputs(&whole);
+        let groups = [vec!["head1".to_owned()], vec!["head0".to_owned(), "head2".to_owned()]];
+        let mut engine = Int8Engine::with_deferred(&graph, &params, &scheme, isa, &groups).expect("lowers");
+        for other in [frame(&form, 25, !spread), inputs.clone()] {
+            engine.run_first(&other).expect("runs");
+            engine.run_deferred(&wanted);
+        }
+        prop_assert_eq!(engine.maps().filter(|m| m.group.is_none()).count(), usize::from(form.float[1]));
+        for map in engine.maps() {
+            let (of, channels) = (want[map.role].as_slice().expect("an array of its own"), map.dim[2]);
+            for pixel in 0..map.dim[0] * map.dim[1] {
+                if map.group.is_none_or(|group| wanted[group].contains(&pixel)) {
+                    prop_assert_eq!(map.pixel(pixel), &of[pixel * channels..][..channels], "{} {}", map.role, pixel);
+                }
+            }
+        }
+        engine.run(&inputs).expect("runs");
+        prop_assert_eq!(outputs(&engine), want);
     }
 
     /// Fake quantization walks the graph by itself, with the float engine's kernels. Sums of these sizes are exact in f32, so it
@@ -236,4 +270,45 @@ fn several_samples_are_refused() {
     index.cells[0] = [0, 8, 0];
     inputs = inputs.with_pillars("pillars", Arc::new(index));
     assert!(matches!(engine.run(&inputs), Err(Int8Error::Engine(_))));
+}
+
+/// Sums that all but reach the limit of Winograd's algorithm, and sums beyond it, where it must not be used.
+#[test]
+fn the_greatest_sums_are_exact() {
+    for (channels, in_tiles) in [(112, true), (128, false)] {
+        let mut b = GraphBuilder::new();
+        let features = b.input("features", vec![Dim::Pillars, Dim::Fixed(channels)]);
+        let pillars = b.pillar_index("pillars");
+        let x = b.add("scatter", Op::PillarScatter { height: 8, width: 12 }, &[features, pillars]);
+        let x =
+            b.add("conv", Op::Conv2d { inputs: channels, outputs: 24, kernel: 3, stride: 1, padding: 1, bias: false, relu: false }, &[x]);
+        b.output("out", x);
+        let graph = b.finish().expect("shapes fit");
+        // All up, all down, and both; so many outputs that no layer of few is made of them.
+        let sign = |i: usize| [1, -1, if i.is_multiple_of(2) { 1 } else { -1 }];
+        let integers = ArrayD::from_shape_fn(vec![24, channels, 3, 3], |i| 127 * sign(i[1] + i[2] + i[3])[i[0] % 3]);
+        let weight = Weight { bits: 8, granularity: Granularity::PerTensor, scales: vec![1.0], integers };
+        let grid = Activation { bits: 8, signed: false, scale: 1.0, zero_point: 0 };
+        let scheme = Scheme {
+            weights: [("conv".to_owned(), weight)].into(),
+            activations: [("scatter".to_owned(), grid)].into(),
+            ..Scheme::default()
+        };
+        let params = Params([("conv.weight".to_owned(), ArrayD::zeros(vec![24, channels, 3, 3]))].into());
+        let cells: Vec<[u32; 3]> = (0..96).map(|i| [0, i / 12, i % 12]).collect();
+        let index = PillarIndex { offsets: (0..=96).collect(), cells, batch: 1 };
+        let features = ArrayD::from_elem(vec![96, channels], 255.0);
+        let inputs = Inputs::default().with_dense("features", features).with_pillars("pillars", Arc::new(index));
+        for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
+            let mut engine = Int8Engine::new(&graph, &params, &scheme, isa).expect("lowers");
+            engine.run(&inputs).expect("runs");
+            let (_, got) = engine.outputs().next().expect("one");
+            let greatest = (9 * channels * 127 * 255) as f32;
+            assert_eq!([got[[0, 4, 4, 0]], got[[0, 4, 4, 1]]], [greatest, -greatest], "{isa}");
+            assert!(got[[0, 4, 4, 2]].abs() <= (channels * 127 * 255) as f32);
+            let kernels = engine.steps().pop().expect("a convolution").kernels.join(" ");
+            let has_winograd = in_tiles && [Isa::Avx2, Isa::Avx512Vnni].contains(&isa.integer());
+            assert_eq!(kernels.contains("winograd"), has_winograd, "{isa}: {kernels}");
+        }
+    }
 }

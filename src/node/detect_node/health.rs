@@ -1,6 +1,6 @@
 //! What the node knows of its own state, as `/diagnostics` tells it.
 
-use crate::detect::Clipped;
+use crate::detect::{Clipped, Drift};
 use crate::ros::msg::diagnostic_msgs::{DiagnosticArray, DiagnosticStatus, KeyValue};
 use crate::ros::msg::std_msgs::Header;
 use crate::ros::transport::SubscriptionStatus;
@@ -15,6 +15,9 @@ const SILENT_S: f64 = 1.0;
 
 /// A greater share of clipped activations is worth a warning. Methods here clip far less of what they were shown.
 const MAX_CLIPPED: f64 = 0.01;
+
+/// A cloud whose traits are further from calibration's than so many deviations is worth a warning.
+const MAX_DRIFT: f32 = 5.0;
 
 /// Counts since the start, and times of the last frames.
 pub(super) struct Health {
@@ -35,6 +38,8 @@ pub(super) struct Health {
     pub load_failure: Option<String>,
     /// By layer, of the first frame since the last report: activations at the end of their range.
     pub clipped: Option<Vec<(String, Clipped)>>,
+    /// Of the same frame: its traits beside those of calibration, farthest off first.
+    pub drift: Vec<Drift>,
     last_skip: Option<String>,
     last_unsent: Option<String>,
     last_cloud: Option<Instant>,
@@ -88,6 +93,7 @@ impl Health {
             unsent: 0,
             load_failure: None,
             clipped: None,
+            drift: Vec::new(),
             last_skip: None,
             last_unsent: None,
             last_cloud: None,
@@ -148,6 +154,7 @@ impl Health {
             unsent: self.unsent,
         };
         self.clipped = None;
+        self.drift.clear();
         DiagnosticArray { header: Header { stamp: facts.now, frame_id: String::new() }, status }
     }
 
@@ -228,13 +235,29 @@ impl Health {
                 );
                 (DiagnosticStatus::WARN, message)
             }
-            (None, _) => (DiagnosticStatus::OK, "running".to_owned()),
+            (None, _) => match self.drift.first().filter(|d| d.deviations > MAX_DRIFT) {
+                Some(d) => {
+                    let message = format!(
+                        "{} is {:.4}, calibration saw {:.4} ± {:.4}: the clouds are unlike those of calibration; calibrate anew, or look at the \
+                         sensor's mounting, its range and its intensity's scale",
+                        d.name, d.value, d.seen.mean, d.seen.deviation
+                    );
+                    (DiagnosticStatus::WARN, message)
+                }
+                None => (DiagnosticStatus::OK, "running".to_owned()),
+            },
         };
         let mut values = facts.model.clone();
         if let Some((layer, clipped)) = worst {
             values.push(("clipped_share", format!("{:.5}", sum.share())));
             values.push(("clipped_most_in", layer.clone()));
             values.push(("clipped_most_share", format!("{:.5}", clipped.share())));
+        }
+        if let Some(worst) = self.drift.first() {
+            let beside = |d: &Drift| format!("{} {:.4} ({:.4} ± {:.4})", d.name, d.value, d.seen.mean, d.seen.deviation);
+            values.push(("drift_deviations", format!("{:.2}", worst.deviations)));
+            values.push(("drift_most_in", worst.name.clone()));
+            values.push(("traits", self.drift.iter().map(beside).collect::<Vec<_>>().join(", ")));
         }
         ("model", level, message, values)
     }

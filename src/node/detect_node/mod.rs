@@ -18,8 +18,9 @@ use super::messages::{MarkerStyle, detection_array, marker_array};
 use super::motion::{MotionLimits, MotionSource, MotionTracker};
 use super::perception::{Frame, Perception};
 use super::waiting::{Arrived, Waiting};
-use crate::detect::DetectorConfig;
+use crate::detect::{DetectorConfig, drift};
 use crate::engine::Isa;
+use crate::graph::Spread;
 use crate::ros::bag::RawMessage;
 use crate::ros::cdr::CdrError;
 use crate::ros::declarations::DeclaredParameters;
@@ -39,6 +40,7 @@ use crate::ros::names::{NameError, NodeName};
 use crate::ros::parameter_server::ParameterServer;
 use crate::ros::transport::{Received, Request, RequestId, SubscriptionStatus, Transport, TransportError};
 use crate::sensor::{LeftOut, Stamp};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -90,6 +92,8 @@ pub struct DetectNode {
     /// Of the model's file, before the parameters change it.
     model_config: DetectorConfig,
     model_facts: Vec<(&'static str, String)>,
+    /// What the clouds of its calibration were like.
+    seen: BTreeMap<String, Spread>,
     waiting: Waiting<OpenFrame>,
     loading: Option<Loading>,
     static_transforms: Vec<RawMessage>,
@@ -153,6 +157,7 @@ impl DetectNode {
             classes: model.classes,
             model_config: model.config,
             model_facts: model.facts,
+            seen: model.seen,
             params,
             waiting: Waiting::default(),
             loading: None,
@@ -293,13 +298,15 @@ impl DetectNode {
         let start = Instant::now();
         // One frame a report: it costs a look at every activation.
         let is_counted = self.health.clipped.is_none();
-        self.perception.count_clipped(is_counted);
-        let frame = match self.perception.on_cloud(input, &mut |_| {}) {
+        self.perception.look_closer(is_counted);
+        let frame = match self.perception.on_cloud(input, None) {
             Ok(frame) => frame,
             Err(error) => return self.health.skip(format!("{:#}", anyhow::Error::from(error))),
         };
         if is_counted {
-            self.health.clipped = Some(self.perception.detector().clipped());
+            let detector = self.perception.detector();
+            self.health.clipped = Some(detector.clipped());
+            self.health.drift = detector.traits().map(|traits| drift(traits, &self.seen)).unwrap_or_default();
         }
         self.note_sweeps(&frame);
         let (stamp, frame_id, boxes) = (frame.cloud.stamp, &frame.cloud.frame_id, &frame.detections.boxes);
@@ -413,6 +420,7 @@ impl DetectNode {
         self.classes = model.classes;
         self.model_config = model.config;
         self.model_facts = model.facts;
+        self.seen = model.seen;
         Ok(model.path.display().to_string())
     }
 

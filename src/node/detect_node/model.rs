@@ -1,12 +1,14 @@
 //! The model that runs, and how another takes its place: loaded and tried beside it, swapped in between two frames.
 
 use super::params::{DetectParams, setting_name};
-use crate::detect::{Detector, DetectorConfig, Model, network_on};
+use crate::detect::{Detector, DetectorConfig, Model, isa_in_use, network_on};
 use crate::engine::Isa;
+use crate::graph::Spread;
 use crate::node::input::CloudReader;
 use crate::node::wanted_fields;
 use crate::ros::transport::RequestId;
 use anyhow::Context;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, TryRecvError, channel};
 
@@ -17,6 +19,8 @@ pub(super) struct LoadedModel {
     /// As the file has it, before the parameters change it.
     pub config: DetectorConfig,
     pub path: PathBuf,
+    /// What the clouds of its calibration were like, by trait.
+    pub seen: BTreeMap<String, Spread>,
     /// For diagnostics.
     pub facts: Vec<(&'static str, String)>,
 }
@@ -34,13 +38,14 @@ impl LoadedModel {
             ("name", config.name.clone()),
             ("precision", if model.quantization().is_some() { "int8" } else { "float32" }.to_owned()),
             ("device", device),
-            ("instructions", isa.to_string()),
+            ("instructions", isa_in_use(&model, isa).to_string()),
             ("threads", rayon::current_num_threads().to_string()),
             ("sweeps", config.points.sweeps.count.to_string()),
         ];
         let classes = config.classes();
         let detector = Detector::new(config, network).with_context(|| path.display().to_string())?;
-        Ok(Self { detector, reader, classes, config: model.config().clone(), path: path.to_owned(), facts })
+        let seen = model.quantization().map(|q| q.calibration.traits.clone()).unwrap_or_default();
+        Ok(Self { detector, reader, classes, config: model.config().clone(), path: path.to_owned(), seen, facts })
     }
 }
 

@@ -41,7 +41,7 @@ pub fn write(args: &Args, folder: &Path) -> anyhow::Result<()> {
             });
             motion.world_from_body.push(frame.stamp, frame.odom_from_base);
             let labels = labels(&frame, &classes);
-            let (merged, report) = buffer.merge(frame.cloud, motion);
+            let (merged, report) = buffer.merge(&frame.cloud, motion);
             if (index + 1) % every == 0 && report.merged == sweeps {
                 let points = assemble(&merged, &detector.points)?;
                 ExampleFolder::write(folder, &format!("{seed:06}_{index:04}"), &points, &labels)?;

@@ -6,6 +6,9 @@ use crate::graph::PillarIndex;
 use ndarray::{ArrayD, Axis};
 use rayon::prelude::*;
 
+/// Pillars of a parallel piece.
+const PILLARS: usize = 256;
+
 fn width<T>(array: &ArrayD<T>) -> usize {
     array.len_of(Axis(array.ndim() - 1))
 }
@@ -22,20 +25,24 @@ pub(in super::super) fn max<T: Real>(rows: &ArrayD<T>, index: &PillarIndex, out:
         winners.clear();
         winners.resize(out.len(), 0);
     }
-    for pillar in 0..index.pillars() {
+    let first = |pillar: usize, best: &mut [T]| {
         let range = rows_of(index, pillar);
-        let best = &mut out[pillar * c..][..c];
         best.copy_from_slice(&rows[range.start * c..][..c]);
-        match &mut winners {
-            None => {
-                for row in range.skip(1) {
+        range
+    };
+    match winners {
+        None => out.par_chunks_mut((c * PILLARS).max(1)).enumerate().for_each(|(part, out)| {
+            for (i, best) in out.chunks_exact_mut(c).enumerate() {
+                for row in first(part * PILLARS + i, best).skip(1) {
                     for (b, &x) in best.iter_mut().zip(&rows[row * c..][..c]) {
                         *b = if x > *b { x } else { *b };
                     }
                 }
             }
-            Some(winners) => {
-                let winner = &mut winners[pillar * c..][..c];
+        }),
+        Some(winners) => {
+            for (pillar, (best, winner)) in out.chunks_exact_mut(c).zip(winners.chunks_exact_mut(c)).enumerate() {
+                let range = first(pillar, best);
                 winner.fill(range.start as u32);
                 for row in range.skip(1) {
                     for ((b, w), &x) in best.iter_mut().zip(winner.iter_mut()).zip(&rows[row * c..][..c]) {
@@ -63,13 +70,25 @@ pub(in super::super) fn max_backward<T: Real>(grad: &ArrayD<T>, winners: &[u32],
 pub(in super::super) fn concat<T: Real>(rows: &ArrayD<T>, pillars: &ArrayD<T>, index: &PillarIndex, out: &mut ArrayD<T>) {
     let (a, b) = (width(rows), width(pillars));
     let (rows, pillars, out) = (dense(rows), dense(pillars), dense_mut(out));
-    for pillar in 0..index.pillars() {
-        for row in rows_of(index, pillar) {
-            let to = &mut out[row * (a + b)..][..a + b];
-            to[..a].copy_from_slice(&rows[row * a..][..a]);
-            to[a..].copy_from_slice(&pillars[pillar * b..][..b]);
-        }
+    // The rows of some pillars are a piece of their own.
+    let mut rest = out;
+    let mut pieces = Vec::with_capacity(index.pillars().div_ceil(PILLARS));
+    for first in (0..index.pillars()).step_by(PILLARS) {
+        let some = first..(first + PILLARS).min(index.pillars());
+        let count = (index.offsets[some.end] - index.offsets[some.start]) as usize;
+        let (piece, behind) = rest.split_at_mut(count * (a + b));
+        rest = behind;
+        pieces.push((some, piece));
     }
+    pieces.into_par_iter().for_each(|(some, piece)| {
+        let mut out = piece.chunks_exact_mut(a + b);
+        for pillar in some {
+            for (row, to) in rows_of(index, pillar).zip(&mut out) {
+                to[..a].copy_from_slice(&rows[row * a..][..a]);
+                to[a..].copy_from_slice(&pillars[pillar * b..][..b]);
+            }
+        }
+    });
 }
 
 /// Gradients with respect to the rows (width `a`) and to the pillars.

@@ -3,7 +3,8 @@
 
 use super::super::arithmetic::{Clamp, Quantizer};
 use super::Kernels;
-use super::tile::{self, Dot, Gather, RawTile, copy, tile};
+use super::tile::{self, Dot, Gather, RawTile, WordDot, copy, tile};
+use super::winograd::winograd_kernels;
 use crate::engine::Isa;
 use std::arch::x86_64::*;
 
@@ -91,6 +92,28 @@ impl Dot for Avx2 {
     }
 }
 
+impl WordDot for Avx2 {
+    type Pair = __m256i;
+
+    // SAFETY of all: the trait's contract.
+    #[inline(always)]
+    unsafe fn pair(p: *const u8) -> __m256i {
+        unsafe { _mm256_set1_epi32(p.cast::<i32>().read_unaligned()) }
+    }
+
+    #[inline(always)]
+    unsafe fn pairs(p: *const i8) -> __m256i {
+        unsafe { _mm256_loadu_si256(p.cast()) }
+    }
+
+    #[inline(always)]
+    unsafe fn dot_pairs(sums: __m256i, a: __m256i, b: __m256i) -> __m256i {
+        unsafe { _mm256_add_epi32(sums, _mm256_madd_epi16(a, b)) }
+    }
+}
+
+winograd_kernels!(WINOGRAD, "avx2,fma", Avx2, 8, 4, [1, 2]);
+
 /// # Safety
 /// As [`tile`], on a processor with AVX2 and FMA.
 #[target_feature(enable = "avx2,fma")]
@@ -114,5 +137,13 @@ unsafe fn gather(gather: &Gather<'_>, windows: &[u32], to: &[u32], out: &mut [f3
 }
 
 /// 4 x 2 sums, two weights of two registers and an input of two fill 14 of 16 registers.
-pub(super) const KERNELS: Kernels =
-    Kernels { isa: Isa::Avx2, pixels: 4, lanes: LANES, table: &[conv::<1>, conv::<2>], quantize, gather, byte_shift: 0 };
+pub(super) const KERNELS: Kernels = Kernels {
+    isa: Isa::Avx2,
+    pixels: 4,
+    lanes: LANES,
+    table: &[conv::<1>, conv::<2>],
+    quantize,
+    gather,
+    byte_shift: 0,
+    winograd: Some(WINOGRAD),
+};

@@ -2,7 +2,8 @@
 
 use super::super::arithmetic::{Clamp, Quantizer};
 use super::Kernels;
-use super::tile::{self, Dot, Gather, RawTile, copy, tile};
+use super::tile::{self, Dot, Gather, RawTile, WordDot, copy, tile};
+use super::winograd::winograd_kernels;
 use crate::engine::Isa;
 use std::arch::x86_64::*;
 
@@ -68,6 +69,28 @@ impl Dot for Vnni {
     }
 }
 
+impl WordDot for Vnni {
+    type Pair = __m512i;
+
+    // SAFETY of all: the trait's contract.
+    #[inline(always)]
+    unsafe fn pair(p: *const u8) -> __m512i {
+        unsafe { Self::bytes(p) }
+    }
+
+    #[inline(always)]
+    unsafe fn pairs(p: *const i8) -> __m512i {
+        unsafe { Self::weights(p) }
+    }
+
+    #[inline(always)]
+    unsafe fn dot_pairs(sums: __m512i, a: __m512i, b: __m512i) -> __m512i {
+        unsafe { _mm512_dpwssd_epi32(sums, a, b) }
+    }
+}
+
+winograd_kernels!(WINOGRAD, "avx512f,avx512bw,avx512vnni", Vnni, 16, 6, [1, 2, 3, 4]);
+
 /// # Safety
 /// As [`tile`], on a processor with AVX-512F, BW and VNNI.
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
@@ -99,4 +122,5 @@ pub(super) const KERNELS: Kernels = Kernels {
     quantize,
     gather,
     byte_shift: 0,
+    winograd: Some(WINOGRAD),
 };

@@ -17,15 +17,19 @@ mod portable;
 #[cfg(test)]
 mod tests;
 mod tile;
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))] // no other architecture has kernels for it yet
+mod winograd;
 
 #[cfg(target_arch = "x86_64")]
 pub use amx::is_available as has_tile_unit;
 pub use pack::{Block, Packed, window};
 pub use tile::{Gather, MAX_PIXELS, Output, Stretch, Tile};
+pub use winograd::{CHANNELS as WINOGRAD_CHANNELS, Input, LIMIT, MAX_LANES, NOTHING_DONE, PLANES, SIDE, weights as winograd_weights};
 
 use super::arithmetic::Quantizer;
 use crate::engine::Isa;
 use tile::{RawKernel, RawTile};
+use winograd::WinogradKernels;
 
 /// The kernels of one instruction set. There is no other way to a kernel than through this, and none to this without the
 /// instruction set.
@@ -41,6 +45,8 @@ pub struct Kernels {
     gather: unsafe fn(&Gather<'_>, &[u32], &[u32], &mut [f32]),
     /// What is added to an accumulator's start for each unit of weight: kernels for signed bytes see every byte less 128.
     byte_shift: i32,
+    /// Where they pay.
+    winograd: Option<WinogradKernels>,
 }
 
 /// Tile registers that are ready for use, on processors that have them.
@@ -109,15 +115,25 @@ impl Kernels {
         format!("conv_u8s8_{}x{}_{}", self.pixels, vectors * self.lanes, self.isa)
     }
 
+    /// Operands, algorithm, tile of windows, instruction set.
+    pub fn winograd_name(&self) -> String {
+        format!("winograd_u8s8_{SIDE}x{SIDE}_{}", self.isa)
+    }
+
     /// Runs one tile.
     ///
     /// # Panics
     /// If the tile is larger than the kernels are, or reaches outside a slice.
     #[inline]
     pub fn run(&self, tile: Tile<'_>) {
+        self.run_in(self.table, tile);
+    }
+
+    #[inline]
+    fn run_in(&self, table: &[RawKernel], tile: Tile<'_>) {
         let block = tile.block;
         let vectors = block.vectors;
-        assert!((1..=self.table.len()).contains(&vectors) && block.used <= vectors * self.lanes, "tile is wider than the kernels");
+        assert!((1..=table.len()).contains(&vectors) && block.used <= vectors * self.lanes, "tile is wider than the kernels");
         let count = tile.pixels.len();
         assert!((1..=self.pixels).contains(&count) && tile.to.len() == count, "tile has more pixels than the kernels");
         let padded = vectors * self.lanes;
@@ -170,7 +186,7 @@ impl Kernels {
         };
         // SAFETY: kernels are only made for instruction sets that the processor has (`with_isa`); everything that a kernel reads
         // or writes was shown above to lie inside its slice, and the output is borrowed mutably.
-        unsafe { self.table[vectors - 1](&raw) }
+        unsafe { table[vectors - 1](&raw) }
     }
 
     /// Puts outputs together from sums of taps. `windows` are the first pixels of windows, `to` where their outputs start in

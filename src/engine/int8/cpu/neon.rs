@@ -170,7 +170,7 @@ unsafe fn gather(gather: &Gather<'_>, windows: &[u32], to: &[u32], out: &mut [f3
 /// 6 x 4 sums, four weights and an input fill 29 of 32 registers (the two halves of a product two more).
 const fn kernels<S: Step>(isa: Isa) -> Kernels {
     let table = const { &[conv::<S, 1> as tile::RawKernel, conv::<S, 2>, conv::<S, 3>, conv::<S, 4>] };
-    Kernels { isa, pixels: 6, lanes: LANES, table, quantize, gather, byte_shift: S::FLIP as i32 }
+    Kernels { isa, pixels: 6, lanes: LANES, table, quantize, gather, byte_shift: S::FLIP as i32, winograd: None }
 }
 
 pub(super) const NEON: Kernels = kernels::<Widening>(Isa::Neon);

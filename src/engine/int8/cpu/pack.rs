@@ -97,8 +97,7 @@ impl Packed {
     }
 
     pub fn blocks(&self) -> impl Iterator<Item = Block<'_>> {
-        // SAFETY: i8 and u8 have the same size and alignment, and every byte is valid as either.
-        let weights: &[i8] = unsafe { std::slice::from_raw_parts(self.weights.as_ptr().cast(), self.weights.len()) };
+        let weights = self.weights.as_i8();
         self.blocks.iter().map(move |p| Block {
             first: p.first,
             used: p.used,

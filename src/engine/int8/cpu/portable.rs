@@ -82,5 +82,14 @@ unsafe fn gather(gather: &Gather<'_>, windows: &[u32], to: &[u32], out: &mut [f3
     tile::gather(gather, windows, to, out);
 }
 
-pub(super) const KERNELS: Kernels =
-    Kernels { isa: Isa::Portable, pixels: 4, lanes: LANES, table: &[conv::<1>], quantize, gather, byte_shift: 0 };
+pub(super) const KERNELS: Kernels = Kernels {
+    isa: Isa::Portable,
+    pixels: 4,
+    lanes: LANES,
+    table: &[conv::<1>],
+    quantize,
+    gather,
+    byte_shift: 0,
+    // The definition makes no detours.
+    winograd: None,
+};

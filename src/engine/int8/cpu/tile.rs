@@ -102,6 +102,22 @@ pub(super) trait Dot {
     unsafe fn store_floats(sums: Self::Sums, multiplier: *const f32, bias: *const f32, low: f32, to: *mut f32, used: usize);
 }
 
+/// The same for pairs of 16-bit numbers.
+///
+/// # Safety
+/// As for [`Dot`].
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))] // no other architecture has kernels for it yet
+pub(super) trait WordDot: Dot {
+    /// Two numbers a lane.
+    type Pair: Copy;
+    /// The same pair for all lanes.
+    unsafe fn pair(p: *const u8) -> Self::Pair;
+    /// A pair for each lane.
+    unsafe fn pairs(p: *const i8) -> Self::Pair;
+    /// `sums + sum of the two products`, wrapping.
+    unsafe fn dot_pairs(sums: Self::Sums, a: Self::Pair, b: Self::Pair) -> Self::Sums;
+}
+
 /// `P` pixels times `R` vectors.
 ///
 /// # Safety
@@ -127,6 +143,15 @@ pub(super) unsafe fn tile<D: Dot, const P: usize, const R: usize>(tile: &RawTile
                 }
                 weights = weights.add(R * D::LANES * 4);
             }
+        }
+        if let Some(out) = tile.sums {
+            let to = &*tile.to.as_ptr().cast::<[usize; P]>();
+            for (sums, to) in sums.iter().zip(to) {
+                for (r, &sums) in sums.iter().enumerate() {
+                    D::store(sums, out.add(to + r * D::LANES));
+                }
+            }
+            return;
         }
         // Through memory, once: a loop that picks from `sums` would keep the compiler from holding them in registers above.
         let mut done = [0i32; MAX_SUMS];

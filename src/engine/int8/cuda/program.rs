@@ -239,7 +239,7 @@ impl Builder<'_> {
         let forget = turns("zero", 2 * self.plan.steps.len(), Args::new(&[self.ends]).words(&[2 * self.plan.steps.len()]));
         let forget_ends = self.device.prepare(vec![forget])?;
         let clear = if self.clear.is_empty() { None } else { Some(self.device.prepare(std::mem::take(&mut self.clear))?) };
-        let mut results: Vec<usize> = self.plan.outputs.iter().map(|(_, view)| view.array).filter(|&a| !on_host[a]).collect();
+        let mut results: Vec<usize> = self.plan.outputs.iter().map(|o| o.view.array).filter(|&a| !on_host[a]).collect();
         results.sort_unstable();
         results.dedup();
         Ok(Program {

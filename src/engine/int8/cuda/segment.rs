@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 pub(super) fn runs_on_device(plan: &Plan, step: &StepKind) -> bool {
     let StepKind::Float { engine, inputs, indices, outputs } = step else { return false };
     let read_by_host = |array: usize| {
-        plan.outputs.iter().any(|(_, view)| view.array == array)
+        plan.outputs.iter().any(|o| o.view.array == array)
             || plan.steps.iter().any(|other| match &other.kind {
                 StepKind::Float { inputs, .. } => inputs.iter().any(|(_, s)| matches!(s, Source::Inside(view) if view.array == array)),
                 _ => false,
