@@ -16,6 +16,7 @@ use crate::eval::nuscenes::DetectionMetric;
 use crate::graph::Spread;
 use crate::quant::{CalibrationError, Frames};
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// What was read from a recording.
@@ -93,35 +94,26 @@ enum Purpose {
     Judge,
 }
 
-/// Reads the frames that were chosen. `on_frame` hears of each, and may end the reading by returning false.
+/// Reads the frames that were chosen. `on_frame` hears of each, and may end the reading by returning false. Scratch files lie in the
+/// directory `scratch`.
 ///
 /// # Errors
 /// A model that does not fit its graph.
 pub fn gather_chosen(
-    model: &Model,
-    config: DetectorConfig,
+    (model, config): (&Model, DetectorConfig),
     motion: MotionTracker,
-    inputs: Inputs,
+    mut inputs: Inputs,
     choice: &Choice,
+    scratch: &Path,
     on_frame: &mut dyn FnMut() -> bool,
 ) -> anyhow::Result<Gathered> {
     let purpose = |number: usize| {
         let calibrate = choice.calibrate.contains(&number).then_some(Purpose::Calibrate);
         calibrate.or(choice.held_out.contains(&number).then_some(Purpose::Judge))
     };
-    read((model, config), motion, inputs, (choice.calibrate.len() + choice.held_out.len(), &purpose), on_frame)
-}
-
-/// Reads at most `total` frames; `purpose` is told the number of each.
-fn read(
-    (model, config): (&Model, DetectorConfig),
-    motion: MotionTracker,
-    mut inputs: Inputs,
-    (total, purpose): (usize, &dyn Fn(usize) -> Option<Purpose>),
-    on_frame: &mut dyn FnMut() -> bool,
-) -> anyhow::Result<Gathered> {
+    let total = choice.calibrate.len() + choice.held_out.len();
     let judged = DetectorConfig { decode: judging(&config), ..config.clone() };
-    let frames = Frames::new(model.graph(), model.params())?;
+    let frames = Frames::with_scratch(model.graph(), model.params(), scratch)?;
     let shared = Arc::new(Mutex::new(Shared { frames, held_out: Vec::new(), traits: Vec::new(), config: judged, judge_next: false }));
     let network = Recorder { float: FloatNetwork::new(model)?, shared: shared.clone() };
     let mut perception = Perception::new(Detector::new(config, Box::new(network))?, motion);

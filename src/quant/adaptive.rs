@@ -5,11 +5,11 @@ use super::frontier::Frontier;
 use super::moments::{InputMoments, OutputMoments, Problem};
 use super::progress::{Partial, Store};
 use super::rounding::{Rounded, bias_shift, round};
-use super::sampling::{Sample, Samples, Site, sites};
+use super::sampling::{Sample, Samples, Site, sites as sites_of};
+use super::shelf::{ArrayPlace, Shelf, ShelvedInputs};
 use super::windows::{from_matrix, to_matrix};
-use crate::engine::float::Inputs;
 use crate::graph::{Granularity, Graph, NodeId, Op, Params, Scheme, Weight};
-use ndarray::{Array2, ArrayD};
+use ndarray::{ArrayD, Ix2};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -36,29 +36,31 @@ pub struct LayerRounding {
 /// Frames that do not fit the graph; `progress` said no; the store failed.
 pub fn round_layers(
     (graph, float_params): (&Graph, &Params),
-    frames: &[Inputs<f32>],
+    frames: &ShelvedInputs,
     stages: &[Vec<NodeId>],
-    mut samples: Samples,
+    samples: Samples,
     mut partial: Partial,
     store: &mut dyn Store,
     progress: &mut dyn FnMut() -> bool,
 ) -> Result<Partial, CalibrationError> {
     let is_integer = |&id: &NodeId| partial.scheme.is_integer(&graph.nodes[id].name);
     let all: Vec<Vec<NodeId>> = stages.iter().map(|stage| stage.iter().copied().filter(is_integer).collect()).collect();
-    let mut frontier = Frontier::new(graph, frames);
+    let Samples { mut sites, targets, .. } = samples;
+    let open = all.iter().skip(partial.done).flatten().filter_map(|&id| graph.nodes[id].inputs.first().copied()).collect();
+    let mut frontier = Frontier::new(graph, frames, open);
     for (number, layers) in all.into_iter().enumerate() {
         if number < partial.done {
-            if !frames.iter().all(|_| progress()) {
+            if !(0..frames.len()).all(|_| progress()) {
                 return Err(CalibrationError::Stopped);
             }
             continue;
         }
-        let mut moments: Vec<SiteMoments> = sites(graph, &layers)
+        let mut moments: Vec<SiteMoments> = sites_of(graph, &layers)
             .into_iter()
-            .filter_map(|(site, layers)| Some(SiteMoments::new(site, samples.get_mut(&site)?, &layers)))
+            .filter_map(|(site, layers)| Some(SiteMoments::new(site, sites.remove(&site)?, &layers)))
             .collect();
         let Partial { scheme, params, rounding, .. } = &mut partial;
-        gather(&mut frontier, &mut moments, (scheme, params), progress)?;
+        gather(&mut frontier, &mut moments, &targets, (scheme, params), progress)?;
         for site in moments {
             let Some(inputs) = site.inputs else { continue };
             for (id, _, outputs) in site.layers {
@@ -80,45 +82,49 @@ struct SiteMoments {
     positions: Vec<Vec<[u32; 3]>>,
     /// `None` before the first frame; so are the layers' own.
     inputs: Option<InputMoments>,
-    /// Layers that read there, each with its targets that are not added yet.
-    layers: Vec<(NodeId, Vec<Array2<f32>>, Option<OutputMoments>)>,
+    /// Layers that read there, each with its targets in each frame.
+    layers: Vec<(NodeId, Vec<ArrayPlace>, Option<OutputMoments>)>,
 }
 
 /// Runs the quantized network as far as the sites, and adds up their windows.
 fn gather(
     frontier: &mut Frontier<'_>,
     all: &mut [SiteMoments],
+    targets: &Shelf,
     (scheme, params): (&Scheme, &Params),
     progress: &mut dyn FnMut() -> bool,
 ) -> Result<(), CalibrationError> {
     let wanted = all.iter().map(|site| site.site.0).collect();
+    let mut added = Ok(());
     let goes_on = frontier.advance(&wanted, (scheme, params), &mut |f, values| {
-        all.par_iter_mut().for_each(|site| {
-            if let Some((_, value)) = values.iter().find(|(id, _)| *id == site.site.0) {
-                site.add(f, value);
-            }
-        });
-        progress()
+        let add = |site: &mut SiteMoments| match values.iter().find(|(id, _)| *id == site.site.0) {
+            Some((_, value)) => site.add(f, value, targets),
+            None => Ok(()),
+        };
+        added = all.par_iter_mut().try_for_each(add);
+        added.is_ok() && progress()
     })?;
+    added?;
     if goes_on { Ok(()) } else { Err(CalibrationError::Stopped) }
 }
 
 impl SiteMoments {
-    /// Of the layers that read there. A site's positions may be needed again, by layers that lie deeper; targets are not.
-    fn new(site: Site, sample: &mut Sample, layers: &[NodeId]) -> Self {
+    /// Of the layers that read there, which are all of one stage.
+    fn new(site: Site, mut sample: Sample, layers: &[NodeId]) -> Self {
         let layers = layers.iter().filter_map(|id| Some((*id, sample.targets.remove(id)?, None))).collect();
-        Self { site, positions: sample.positions.clone(), inputs: None, layers }
+        Self { site, positions: sample.positions, inputs: None, layers }
     }
 
-    fn add(&mut self, frame: usize, map: &ArrayD<f32>) {
+    fn add(&mut self, frame: usize, map: &ArrayD<f32>, shelf: &Shelf) -> Result<(), CalibrationError> {
         let quantized = self.site.1.cut(map, &self.positions[frame]);
         let inputs = self.inputs.get_or_insert_with(|| InputMoments::new(quantized.ncols()));
         inputs.add(&quantized.view());
         for (_, targets, outputs) in &mut self.layers {
-            let exact = std::mem::take(&mut targets[frame]);
+            let exact = shelf.get_array(&targets[frame])?.into_dimensionality::<Ix2>().expect("rows of outputs");
             let outputs = outputs.get_or_insert_with(|| OutputMoments::new(exact.ncols(), quantized.ncols()));
             outputs.add(&exact.view(), &quantized.view());
         }
+        Ok(())
     }
 }
 

@@ -2,11 +2,13 @@
 
 use super::observer::{Histogram, Range};
 use super::occupancy::Occupancy;
+use super::shelf::{Shelf, ShelvedInputs};
 use super::{CalibrationError, Clip};
 use crate::engine::float::{EngineError, FloatEngine, Inputs};
 use crate::graph::{Graph, Op, Params, dense_part, fold_batch_norm, sha256_hex};
 use ndarray::ArrayD;
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::OnceLock;
 
 /// Which cells of a map a histogram counts.
@@ -17,7 +19,7 @@ pub enum Cells {
     Occupied,
 }
 
-/// Frames, kept as what goes into the network's images: points pass through layers that stay float.
+/// Frames, kept in a file as what goes into the network's images: points pass through layers that stay float.
 pub struct Frames {
     /// Batch norm folded.
     graph: Graph,
@@ -25,7 +27,7 @@ pub struct Frames {
     /// [`dense_part`] of the graph.
     dense: Graph,
     engine: FloatEngine,
-    frames: Vec<Inputs<f32>>,
+    frames: ShelvedInputs,
     /// Of each node of the dense part.
     ranges: BTreeMap<String, Range>,
     histograms: OnceLock<BTreeMap<(String, Cells), Histogram>>,
@@ -34,9 +36,19 @@ pub struct Frames {
 }
 
 impl Frames {
+    /// Scratch files lie where the system has its own.
+    ///
     /// # Errors
     /// Parameters that do not fit the graph.
     pub fn new(graph: &Graph, params: &Params) -> Result<Self, EngineError> {
+        Self::with_scratch(graph, params, &std::env::temp_dir())
+    }
+
+    /// Scratch files lie in this directory, some 10 MB for each frame of a network of full size.
+    ///
+    /// # Errors
+    /// As [`Frames::new`].
+    pub fn with_scratch(graph: &Graph, params: &Params, scratch: &Path) -> Result<Self, EngineError> {
         let (graph, params) = fold_batch_norm(graph, params);
         let engine = FloatEngine::new(&graph, &params)?;
         let dense = dense_part(&graph);
@@ -45,7 +57,7 @@ impl Frames {
             params,
             dense,
             engine,
-            frames: Vec::new(),
+            frames: ShelvedInputs::new(Shelf::new(scratch)),
             ranges: BTreeMap::new(),
             histograms: OnceLock::new(),
             digest: String::new(),
@@ -55,8 +67,8 @@ impl Frames {
     /// Runs a frame and keeps it; returns the float network's outputs by role.
     ///
     /// # Errors
-    /// A frame that does not fit the network.
-    pub fn observe(&mut self, inputs: &Inputs<f32>) -> Result<BTreeMap<String, ArrayD<f32>>, EngineError> {
+    /// A frame that does not fit the network; a full disk.
+    pub fn observe(&mut self, inputs: &Inputs<f32>) -> Result<BTreeMap<String, ArrayD<f32>>, CalibrationError> {
         let Self { dense, engine, ranges, .. } = self;
         let mut kept = Inputs::default();
         let mut watch = |name: &str, values: &ArrayD<f32>| {
@@ -70,7 +82,7 @@ impl Frames {
         let outputs = engine.run_observing(inputs, &mut |node, values| watch(&node.name, values))?;
         inputs.dense.iter().for_each(|(name, values)| watch(name, values));
         kept.pillars.extend(inputs.pillars.clone());
-        self.frames.push(kept);
+        self.frames.push(&kept)?;
         self.histograms = OnceLock::new();
         let points: Vec<u8> = inputs.dense.values().flatten().flat_map(|x| x.to_le_bytes()).collect();
         self.digest = sha256_hex(format!("{}{}", self.digest, sha256_hex(&points)).as_bytes());
@@ -106,7 +118,7 @@ impl Frames {
     }
 
     /// Inputs of [`Frames::dense`].
-    pub fn kept(&self) -> &[Inputs<f32>] {
+    pub fn kept(&self) -> &ShelvedInputs {
         &self.frames
     }
 
@@ -131,12 +143,13 @@ impl Frames {
     }
 
     /// Of every image of the dense part; made at first use, by another run over all frames if nobody has counted yet.
-    fn histograms(&self) -> Result<&BTreeMap<(String, Cells), Histogram>, EngineError> {
+    fn histograms(&self) -> Result<&BTreeMap<(String, Cells), Histogram>, CalibrationError> {
         if let Some(mut counting) = self.counting() {
             let mut engine = FloatEngine::new(&self.dense, &self.params)?;
-            for inputs in &self.frames {
-                let mut occupancy = counting.occupancy(inputs);
-                engine.run_observing(inputs, &mut |node, values| counting.count(&node.name, values, &mut occupancy))?;
+            for inputs in self.frames.iter() {
+                let inputs = inputs?;
+                let mut occupancy = counting.occupancy(&inputs);
+                engine.run_observing(&inputs, &mut |node, values| counting.count(&node.name, values, &mut occupancy))?;
                 inputs.dense.iter().for_each(|(name, values)| counting.count(name, values, &mut occupancy));
             }
             counting.finish();

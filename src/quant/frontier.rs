@@ -4,7 +4,9 @@
 //! for each stage would cost as many networks as there are stages. Kept instead are the outputs of layers that later ones read, as
 //! bytes where the scheme makes bytes of them; what lies between layers is computed again.
 
-use crate::engine::float::{EngineError, FloatEngine, Inputs};
+use super::CalibrationError;
+use super::shelf::{ArrayPlace, Place, Shelf, ShelvedInputs};
+use crate::engine::float::FloatEngine;
 use crate::engine::int8::Grid;
 use crate::graph::{Graph, Node, NodeId, Op, Params, Scheme};
 use ndarray::{ArrayD, IxDyn};
@@ -14,10 +16,13 @@ use std::collections::{BTreeMap, BTreeSet};
 /// The quantized network, up to where it has run.
 pub struct Frontier<'a> {
     graph: &'a Graph,
-    frames: &'a [Inputs<f32>],
+    frames: &'a ShelvedInputs,
     /// Layers that have run.
     done: BTreeSet<NodeId>,
-    /// Of each frame, the outputs of those that others still need.
+    /// Nodes that are yet to be seen.
+    open: BTreeSet<NodeId>,
+    shelf: Shelf,
+    /// Of each frame, the outputs of those from which the open ones will be computed.
     kept: Vec<BTreeMap<NodeId, Kept>>,
 }
 
@@ -26,8 +31,8 @@ type Seen<'v> = [(NodeId, &'v ArrayD<f32>)];
 
 /// A value that can be put together again, to the bit.
 enum Kept {
-    Bytes { grid: Grid, shape: Vec<usize>, bytes: Vec<u8> },
-    Floats(ArrayD<f32>),
+    Bytes { grid: Grid, shape: Vec<usize>, bytes: Place },
+    Floats(ArrayPlace),
 }
 
 /// The nodes that run in a step.
@@ -40,50 +45,58 @@ struct Step {
 }
 
 impl<'a> Frontier<'a> {
-    pub fn new(graph: &'a Graph, frames: &'a [Inputs<f32>]) -> Self {
-        Self { graph, frames, done: BTreeSet::new(), kept: frames.iter().map(|_| BTreeMap::new()).collect() }
+    /// `open` are the nodes that will be seen, each once.
+    pub fn new(graph: &'a Graph, frames: &'a ShelvedInputs, open: BTreeSet<NodeId>) -> Self {
+        let kept = (0..frames.len()).map(|_| BTreeMap::new()).collect();
+        Self { graph, frames, done: BTreeSet::new(), open, shelf: frames.shelf().another(), kept }
     }
 
     /// Runs every frame as far as the nodes `wanted`; `observe` sees their values in each frame, those of the graph's inputs as layers
     /// round them, and may end it by returning false.
     ///
-    /// Layers before them must be final in `scheme` and `params`: they do not run again.
+    /// Layers before them must be final in `scheme` and `params`: they do not run again. Nothing is kept for nodes that are seen.
     ///
     /// # Errors
-    /// Frames that do not fit the graph.
+    /// Frames that do not fit the graph; a full disk.
     pub fn advance(
         &mut self,
         wanted: &BTreeSet<NodeId>,
         (scheme, params): (&Scheme, &Params),
         observe: &mut dyn FnMut(usize, &Seen<'_>) -> bool,
-    ) -> Result<bool, EngineError> {
+    ) -> Result<bool, CalibrationError> {
         let step = self.step(wanted);
         let mut engine = FloatEngine::with_scheme(&step.graph, params, scheme)?;
         self.done.extend(step.layers.values());
+        self.open.retain(|id| !wanted.contains(id));
         let needed = self.needed();
         let names: BTreeMap<&str, NodeId> = wanted.iter().map(|&id| (self.graph.nodes[id].name.as_str(), id)).collect();
-        for (f, frame) in self.frames.iter().enumerate() {
-            let mut inputs = Inputs { dense: frame.dense.clone(), pillars: frame.pillars.clone() };
+        for (f, inputs) in self.frames.iter().enumerate() {
+            let mut inputs = inputs?;
             for id in &step.inputs {
-                inputs.dense.insert(self.graph.nodes[*id].name.clone(), self.kept[f][id].value());
+                inputs.dense.insert(self.graph.nodes[*id].name.clone(), self.kept[f][id].value(&self.shelf)?);
             }
             let mut seen: BTreeMap<NodeId, ArrayD<f32>> = BTreeMap::new();
-            let kept = &mut self.kept[f];
+            let (kept, shelf) = (&mut self.kept[f], &self.shelf);
             kept.retain(|id, _| needed.contains(id));
+            let mut failed = None;
             engine.run_observing(&inputs, &mut |node, value| {
                 if let Some(&id) = names.get(node.name.as_str()) {
                     seen.insert(id, value.clone());
                 }
                 if let Some(id) = step.layers.get(&node.name).filter(|id| needed.contains(id)) {
-                    kept.insert(*id, Kept::new(node, value, scheme));
+                    match Kept::new(node, value, scheme, shelf) {
+                        Ok(place) => drop(kept.insert(*id, place)),
+                        Err(error) => failed = Some(error),
+                    }
                 }
             })?;
+            failed.map_or(Ok(()), Err)?;
             // Engines read inputs in place; a layer rounds them as it takes them. What was kept from before has been rounded.
             for &id in wanted {
                 let node = &self.graph.nodes[id];
                 if let (false, Some(value)) = (seen.contains_key(&id), inputs.dense.get(&node.name)) {
-                    let kept = if node.op == Op::Input { Kept::new(node, value, scheme).value() } else { value.clone() };
-                    seen.insert(id, kept);
+                    let rounded = if node.op == Op::Input { rounded(node, value, scheme) } else { value.clone() };
+                    seen.insert(id, rounded);
                 }
             }
             let all: Vec<(NodeId, &ArrayD<f32>)> = seen.iter().map(|(&id, value)| (id, value)).collect();
@@ -122,19 +135,17 @@ impl<'a> Frontier<'a> {
         step
     }
 
-    /// Layers that have run and that one which has not needs, directly or through what is no layer.
+    /// Layers that have run and that open nodes come from, directly or through what has not run.
     fn needed(&self) -> BTreeSet<NodeId> {
         let nodes = &self.graph.nodes;
         let mut needed = BTreeSet::new();
         let mut met = BTreeSet::new();
-        let mut open: Vec<NodeId> = (0..nodes.len()).filter(|id| nodes[*id].op.is_layer() && !self.done.contains(id)).collect();
+        let mut open: Vec<NodeId> = self.open.iter().copied().collect();
         while let Some(id) = open.pop() {
-            for &input in &nodes[id].inputs {
-                if self.done.contains(&input) {
-                    needed.insert(input);
-                } else if met.insert(input) {
-                    open.push(input);
-                }
+            if self.done.contains(&id) {
+                needed.insert(id);
+            } else if met.insert(id) {
+                open.extend(&nodes[id].inputs);
             }
         }
         needed
@@ -142,32 +153,43 @@ impl<'a> Frontier<'a> {
 }
 
 impl Kept {
-    fn new(node: &Node, value: &ArrayD<f32>, scheme: &Scheme) -> Self {
-        match (scheme.activations.get(&node.name), value.as_slice()) {
+    fn new(node: &Node, value: &ArrayD<f32>, scheme: &Scheme, shelf: &Shelf) -> Result<Self, CalibrationError> {
+        Ok(match (scheme.activations.get(&node.name), value.as_slice()) {
             (Some(&activation), Some(values)) => {
                 let grid = Grid::from(activation);
                 let quantizer = grid.quantizer();
-                let bytes = values.par_iter().with_min_len(4096).map(|&x| quantizer.byte(x)).collect();
-                Self::Bytes { grid, shape: value.shape().to_vec(), bytes }
+                let bytes: Vec<u8> = values.par_iter().with_min_len(4096).map(|&x| quantizer.byte(x)).collect();
+                Self::Bytes { grid, shape: value.shape().to_vec(), bytes: shelf.put(&bytes)? }
             }
-            _ => Self::Floats(value.clone()),
-        }
+            _ => Self::Floats(shelf.put_array(value)?),
+        })
     }
 
-    fn value(&self) -> ArrayD<f32> {
+    fn value(&self, shelf: &Shelf) -> Result<ArrayD<f32>, CalibrationError> {
         match self {
             Self::Bytes { grid, shape, bytes } => {
-                let values: Vec<f32> = bytes.par_iter().with_min_len(4096).map(|&byte| grid.value(byte)).collect();
-                ArrayD::from_shape_vec(IxDyn(shape), values).expect("as many as it had")
+                let values = shelf.get(bytes)?.par_iter().with_min_len(4096).map(|&byte| grid.value(byte)).collect();
+                Ok(ArrayD::from_shape_vec(IxDyn(shape), values).expect("as many as it had"))
             }
-            Self::Floats(value) => value.clone(),
+            Self::Floats(value) => shelf.get_array(value),
         }
     }
+}
+
+/// A value as integer layers read it.
+fn rounded(node: &Node, value: &ArrayD<f32>, scheme: &Scheme) -> ArrayD<f32> {
+    let Some(&activation) = scheme.activations.get(&node.name) else { return value.clone() };
+    let grid = Grid::from(activation);
+    let quantizer = grid.quantizer();
+    let mut value = value.clone();
+    value.par_mapv_inplace(|x| grid.value(quantizer.byte(x)));
+    value
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::float::Inputs;
     use crate::graph::{Dim, GraphBuilder};
     use crate::quant::{Frames, Policy, max_min};
     use crate::random::Rng;
@@ -203,13 +225,14 @@ mod tests {
 
         let mut whole = FloatEngine::with_scheme(&graph, &params, &scheme).unwrap();
         let mut values: Vec<BTreeMap<NodeId, ArrayD<f32>>> = Vec::new();
-        for inputs in frames.kept() {
+        for inputs in frames.kept().iter() {
+            let inputs = &inputs.unwrap();
             let mut of_frame = BTreeMap::new();
             let id = |node: &Node| graph.nodes.iter().position(|n| n.name == node.name).unwrap();
             whole.run_observing(inputs, &mut |node, value| drop(of_frame.insert(id(node), value.clone()))).unwrap();
             values.push(of_frame);
         }
-        let mut frontier = Frontier::new(&graph, frames.kept());
+        let mut frontier = Frontier::new(&graph, frames.kept(), BTreeSet::from([first, down, deep, both, shared, one]));
         let mut compared = 0;
         for (wanted, kept) in
             [(first, vec![first]), (down, vec![first, down]), (deep, vec![first, deep]), (both, vec![first, up]), (shared, vec![shared])]
@@ -225,7 +248,7 @@ mod tests {
             assert_eq!(frontier.kept[0].keys().copied().collect::<Vec<_>>(), kept, "behind {}", graph.nodes[wanted].name);
         }
         assert_eq!(compared, 15);
-        // A layer that reads what has been kept from long before.
-        assert!(frontier.advance(&BTreeSet::from([shared]), (&scheme, &params), &mut |f, seen| *seen[0].1 == values[f][&shared]).unwrap());
+        assert!(frontier.advance(&BTreeSet::from([one]), (&scheme, &params), &mut |f, seen| *seen[0].1 == values[f][&one]).unwrap());
+        assert!(frontier.kept.iter().all(BTreeMap::is_empty), "kept for nobody");
     }
 }

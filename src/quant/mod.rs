@@ -19,6 +19,7 @@ mod quantizer;
 mod reconstruct;
 mod rounding;
 mod sampling;
+mod shelf;
 mod state_file;
 mod task;
 #[cfg(test)]
@@ -41,6 +42,7 @@ pub use task::{Labels, Outputs, Task};
 pub use weights::WeightScale;
 
 use crate::engine::float::EngineError;
+use std::path::PathBuf;
 
 #[derive(Debug, thiserror::Error)]
 pub enum CalibrationError {
@@ -60,6 +62,8 @@ pub enum CalibrationError {
     Task(String),
     #[error("what was done so far cannot be kept or read: {0}")]
     Store(String),
+    #[error("the scratch file in {}: {error}; make room there, or take another directory", directory.display())]
+    Scratch { directory: PathBuf, error: std::io::Error },
     #[error(transparent)]
     Engine(#[from] EngineError),
 }

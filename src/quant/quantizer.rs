@@ -85,8 +85,8 @@ pub fn quantize_resuming(
     let layers: Vec<NodeId> = layout.integer.keys().filter_map(|&id| dense.node(&graph.nodes[id].name)).collect();
     // Before anything asks for a range: its run of the float network counts for the histograms too.
     let samples = match method.rounding {
-        Rounding::Adaptive(weighing) => windows(frames, &layers, task, weighing, effort, progress)?,
-        _ => Samples::new(),
+        Rounding::Adaptive(weighing) => Some(windows(frames, &layers, task, weighing, effort, progress)?),
+        _ => None,
     };
     let mut scheme = Scheme { float: layout.float.clone(), ..Scheme::default() };
     for (&id, &(range_of, bits)) in &layout.values {
@@ -105,9 +105,8 @@ pub fn quantize_resuming(
         scheme.weights.insert(node.name.clone(), weight);
     }
     let start = Partial { done: 0, scheme, params, rounding: Vec::new() };
-    let Partial { scheme, params, rounding, .. } = match method.rounding {
-        Rounding::Nearest => start,
-        Rounding::Adaptive(_) => {
+    let Partial { scheme, params, rounding, .. } = match (method.rounding, samples) {
+        (Rounding::Adaptive(_), Some(samples)) => {
             let stages = stages(dense, &layers);
             let total = frames.len() * stages.len();
             let mut done = 0;
@@ -118,10 +117,11 @@ pub fn quantize_resuming(
             let partial = store.load()?.unwrap_or(start);
             round_layers((dense, frames.params()), frames.kept(), &stages, samples, partial, store, &mut step)?
         }
-        Rounding::Learnt(recipe) => {
+        (Rounding::Learnt(recipe), _) => {
             let partial = store.load()?.unwrap_or(start);
             reconstruct(frames, &layout, &recipe, (task, effort), partial, store, &mut |done, of| progress("learning", done, of))?
         }
+        _ => start,
     };
     let calibration = Calibration {
         method: method.name.to_owned(),

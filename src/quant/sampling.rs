@@ -5,6 +5,7 @@
 
 use super::CalibrationError;
 use super::occupancy::Occupancy;
+use super::shelf::{ArrayPlace, Shelf, ShelvedInputs};
 use super::task::{Outputs, Task};
 use super::windows::{Windows, extent, to_matrix};
 use crate::engine::float::{Inputs, Norm, Tape, forward};
@@ -27,8 +28,12 @@ pub struct Weighing {
     // The rest is spread evenly over all cells.
 }
 
-/// By site.
-pub type Samples = BTreeMap<Site, Sample>;
+/// What is drawn of the frames.
+pub struct Samples {
+    pub sites: BTreeMap<Site, Sample>,
+    /// On which all targets lie.
+    pub targets: Shelf,
+}
 
 /// The sample of a site.
 #[derive(Default)]
@@ -36,7 +41,7 @@ pub struct Sample {
     /// `[sample, y, x]` in each frame.
     pub positions: Vec<Vec<[u32; 3]>>,
     /// What each layer that reads there gives in the float network, without bias: `[positions, rows]` of each frame.
-    pub targets: BTreeMap<NodeId, Vec<Array2<f32>>>,
+    pub targets: BTreeMap<NodeId, Vec<ArrayPlace>>,
 }
 
 /// The sites of these layers, with the layers that share each.
@@ -58,10 +63,10 @@ pub fn sites(graph: &Graph, layers: &[NodeId]) -> BTreeMap<Site, Vec<NodeId>> {
 /// `seen` gets what the float network makes of each frame, as it is met.
 ///
 /// # Errors
-/// Frames that do not fit the graph; `progress` said no.
+/// Frames that do not fit the graph; a full disk; `progress` said no.
 pub fn draw(
     (graph, params): (&Graph, &Params),
-    frames: &[Inputs<f32>],
+    frames: &ShelvedInputs,
     layers: &[NodeId],
     task: &dyn Task,
     (weighing, count, seed): (Weighing, usize, u64),
@@ -69,15 +74,16 @@ pub fn draw(
     progress: &mut dyn FnMut() -> bool,
 ) -> Result<Samples, CalibrationError> {
     let sites = sites(graph, layers);
-    let mut samples: Samples = sites.keys().map(|&site| (site, Sample::default())).collect();
+    let mut samples = Samples { sites: BTreeMap::new(), targets: frames.shelf().another() };
     let weight = |id: NodeId| to_matrix(&graph.nodes[id].op, &params.0[&format!("{}.weight", graph.nodes[id].name)].view());
     let matrices: BTreeMap<NodeId, Array2<f32>> = layers.iter().map(|&id| (id, weight(id))).collect();
     for (f, inputs) in frames.iter().enumerate() {
         let mut rng = Rng::new(seed.wrapping_add(f as u64), "calibration windows");
-        let tape = forward(graph, &params.0, inputs, Norm::Running)?;
-        seen(inputs, &tape);
+        let inputs = inputs?;
+        let tape = forward(graph, &params.0, &inputs, Norm::Running)?;
+        seen(&inputs, &tape);
         let gradients = if weighing.task > 0.0 { signed_gradients(graph, &tape, task, &mut rng, layers) } else { BTreeMap::new() };
-        let mut occupancy = Occupancy::new(graph, inputs);
+        let mut occupancy = Occupancy::new(graph, &inputs);
         for (site, readers) in &sites {
             let (input, windows) = *site;
             let Some(map) = tape.value(input) else { continue };
@@ -102,8 +108,10 @@ pub fn draw(
             let positions: Vec<[u32; 3]> = drawn.into_iter().map(place).collect();
             let cut = windows.cut(map, &positions);
             let outputs: Vec<_> = readers.par_iter().map(|id| (*id, cut.dot(&matrices[id].t()))).collect();
-            let sample = samples.entry(*site).or_default();
-            outputs.into_iter().for_each(|(id, output)| sample.targets.entry(id).or_default().push(output));
+            let sample = samples.sites.entry(*site).or_default();
+            for (id, output) in outputs {
+                sample.targets.entry(id).or_default().push(samples.targets.put_array(&output)?);
+            }
             sample.positions.push(positions);
         }
         if !progress() {

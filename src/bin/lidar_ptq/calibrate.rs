@@ -144,7 +144,9 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let interrupted = stop_flag()?;
     let stopped = || interrupted.load(Ordering::SeqCst);
     let progress = Progress::new(args.progress_json)?;
-    let (gathered, fingerprint) = gather(args, &model, &progress, &stopped)?;
+    // Beside the model: systems may have their own scratch files in memory.
+    let scratch = output.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let (gathered, fingerprint) = gather(args, &model, scratch, &progress, &stopped)?;
     let task = CenterTask::new(model.config());
     let effort = Effort { seed: args.seed, iterations: args.steps, batch: args.batch, window: args.window, ..Effort::default() };
     let quantize = |policy: &Policy, state: &mut StateFile<'_>| -> anyhow::Result<Quantized> {
@@ -242,7 +244,13 @@ fn paths(args: &Args) -> Vec<PathBuf> {
 }
 
 /// Reads the frames, and tells the recordings' fingerprint.
-fn gather(args: &Args, model: &Model, progress: &Progress, stopped: &dyn Fn() -> bool) -> anyhow::Result<(Gathered, String)> {
+fn gather(
+    args: &Args,
+    model: &Model,
+    scratch: &Path,
+    progress: &Progress,
+    stopped: &dyn Fn() -> bool,
+) -> anyhow::Result<(Gathered, String)> {
     let mut config = model.config().clone();
     args.clouds.change(&mut config)?;
     config.validate().context("these options do not fit the model")?;
@@ -260,7 +268,7 @@ fn gather(args: &Args, model: &Model, progress: &Progress, stopped: &dyn Fn() ->
     let mut on_frame = counting("frames looked at", inputs.expected_frames() as usize);
     let choice = Choice::survey(inputs, args.clouds.motion(), (wanted, config.points.sweeps.count), args.seed, &mut on_frame);
     let mut on_frame = counting("frames observed", choice.calibrate.len() + choice.held_out.len());
-    let gathered = gather_chosen(model, config.clone(), args.clouds.motion(), open()?, &choice, &mut on_frame)?;
+    let gathered = gather_chosen((model, config.clone()), args.clouds.motion(), open()?, &choice, scratch, &mut on_frame)?;
     progress.clear();
     if stopped() {
         bail!("interrupted; nothing was written");

@@ -130,7 +130,7 @@ impl<'a> Learner<'a> {
     fn judged(&mut self, seed: u64) -> Result<Vec<Sample>, CalibrationError> {
         let frames = self.sampler.frames();
         let count = frames.min(JUDGED);
-        Ok((0..count).map(|i| self.sampler.sample(i * frames / count, seed)).collect::<Result<_, _>>()?)
+        (0..count).map(|i| self.sampler.sample(i * frames / count, seed)).collect()
     }
 
     fn soft_weights(&self, scheme: &Scheme) -> BTreeMap<String, SoftWeight> {

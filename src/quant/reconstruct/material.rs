@@ -2,6 +2,7 @@
 
 use crate::engine::float::Inputs;
 use crate::graph::{Dim, Graph, Op, Params, PillarIndex};
+use crate::quant::shelf::ShelvedInputs;
 use crate::quant::{CalibrationError, Frames};
 use crate::random::Rng;
 use ndarray::{Axis, Slice};
@@ -13,19 +14,36 @@ pub struct Material<'a> {
     pub graph: Cow<'a, Graph>,
     /// In float.
     pub params: &'a Params,
-    pub frames: Cow<'a, [Inputs<f32>]>,
+    pub frames: Source<'a>,
+}
+
+/// The frames themselves, or what was made of them.
+pub enum Source<'a> {
+    Whole(&'a ShelvedInputs),
+    Windows(ShelvedInputs),
+}
+
+impl std::ops::Deref for Source<'_> {
+    type Target = ShelvedInputs;
+
+    fn deref(&self) -> &ShelvedInputs {
+        match self {
+            Self::Whole(frames) => frames,
+            Self::Windows(windows) => windows,
+        }
+    }
 }
 
 impl<'a> Material<'a> {
     pub fn whole(frames: &'a Frames) -> Self {
-        Self { graph: Cow::Borrowed(frames.dense()), params: frames.params(), frames: Cow::Borrowed(frames.kept()) }
+        Self { graph: Cow::Borrowed(frames.dense()), params: frames.params(), frames: Source::Whole(frames.kept()) }
     }
 
     /// Square windows of `side` cells of the network's first map, as if the sensor saw no farther: float network, quantized network and
     /// task all see the same. Each frame gives as many windows as it has room for, each around a pillar drawn at random.
     ///
     /// # Errors
-    /// A side of which not all maps of the network have a whole number of cells.
+    /// A side of which not all maps of the network have a whole number of cells; a full disk.
     pub fn windows(frames: &'a Frames, side: usize, seed: u64) -> Result<Self, CalibrationError> {
         let graph = frames.dense();
         let canvas = canvas(graph);
@@ -36,16 +54,17 @@ impl<'a> Material<'a> {
         let graph = Some(side).filter(|side| *side > 0).and_then(|side| shrink(graph, canvas, side));
         let graph = graph.ok_or(CalibrationError::Window { side, step })?;
         let count = (canvas[0] / side) * (canvas[1] / side);
-        let mut windows = Vec::new();
+        let mut windows = ShelvedInputs::new(frames.kept().shelf().another());
         for (number, frame) in frames.kept().iter().enumerate() {
+            let frame = frame?;
             let mut rng = Rng::new(seed.wrapping_add(number as u64), "windows to learn from");
             for _ in 0..count {
-                let center = pillar(frame, &mut rng).unwrap_or_else(|| canvas.map(|n| rng.index(n)));
+                let center = pillar(&frame, &mut rng).unwrap_or_else(|| canvas.map(|n| rng.index(n)));
                 let origin = [0, 1].map(|i| center[i].saturating_sub(side / 2).min(canvas[i] - side) / step * step);
-                windows.push(window(frame, canvas, origin, side));
+                windows.push(&window(&frame, canvas, origin, side))?;
             }
         }
-        Ok(Self { graph: Cow::Owned(graph), params: frames.params(), frames: Cow::Owned(windows) })
+        Ok(Self { graph: Cow::Owned(graph), params: frames.params(), frames: Source::Windows(windows) })
     }
 }
 
@@ -156,7 +175,7 @@ mod tests {
         let mut engine = FloatEngine::new(&material.graph, &params).expect("fits");
         let mut places = Vec::new();
         for window in material.frames.iter() {
-            let part = &engine.run(window).expect("runs")["y"];
+            let part = &engine.run(&window.expect("there")).expect("runs")["y"];
             assert_eq!(part.shape(), [1, 8, 8, 2]);
             let middle = |map: &ArrayD<f32>, [y, x]: [usize; 2]| {
                 let part = map.slice_axis(Axis(1), Slice::from(y + 2..y + 6));

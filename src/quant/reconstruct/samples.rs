@@ -5,7 +5,9 @@ use super::{Errors, Reconstruction};
 use crate::engine::float::{Dropped, EngineError, FloatEngine, Inputs, Norm, forward};
 use crate::engine::int8::Grid;
 use crate::graph::{Graph, Node, NodeId, Op, Output, Params, Scheme};
+use crate::quant::CalibrationError;
 use crate::quant::sampling::signed_gradients;
+use crate::quant::shelf::ShelvedInputs;
 use crate::quant::task::{Outputs, Task};
 use crate::random::Rng;
 use ndarray::{ArrayD, Zip};
@@ -48,7 +50,7 @@ impl Sample {
 pub struct Sampler<'a> {
     graph: &'a Graph,
     params: &'a Params,
-    frames: &'a [Inputs<f32>],
+    frames: &'a ShelvedInputs,
     task: &'a dyn Task,
     unit: &'a Unit,
     boundary: Vec<NodeId>,
@@ -66,7 +68,7 @@ impl<'a> Sampler<'a> {
     /// For the unit that `cut` begins with; `prefix` is the network in which this unit and later ones are float.
     pub fn new(
         (graph, params): (&'a Graph, &'a Params),
-        frames: &'a [Inputs<f32>],
+        frames: &'a ShelvedInputs,
         task: &'a dyn Task,
         (unit, cut): (&'a Unit, &Cut),
         recipe: &Reconstruction,
@@ -104,8 +106,8 @@ impl<'a> Sampler<'a> {
     }
 
     /// The sample of a frame. `seed` is of what is drawn for Fisher's matrix.
-    pub fn sample(&mut self, frame: usize, seed: u64) -> Result<Sample, EngineError> {
-        let inputs = &self.frames[frame];
+    pub fn sample(&mut self, frame: usize, seed: u64) -> Result<Sample, CalibrationError> {
+        let inputs = &self.frames.get(frame)?;
         let names: BTreeSet<&str> = self.boundary.iter().map(|&id| self.graph.nodes[id].name.as_str()).collect();
         let take = |values: &mut BTreeMap<String, ArrayD<f32>>, name: &str, value: &ArrayD<f32>| {
             if names.contains(name) {
@@ -132,15 +134,15 @@ impl<'a> Sampler<'a> {
                 targets.insert(*id, value.clone());
             }
         })?;
-        let importance = if self.fisher { self.importance(frame, seed)? } else { Vec::new() };
+        let importance = if self.fisher { self.importance((frame, inputs), seed)? } else { Vec::new() };
         let teacher = if self.asks_task { teacher } else { Outputs::new() };
         Ok(Sample { inputs: met, exact, targets: targets.into_values().collect(), importance, teacher })
     }
 
     /// Squared gradients of the outputs' error, which in the mean over many frames are Fisher's diagonal, scaled to a mean of one: where
     /// all are alike this is the plain error.
-    fn importance(&self, frame: usize, seed: u64) -> Result<Vec<ArrayD<f32>>, EngineError> {
-        let tape = forward(self.graph, &self.params.0, &self.frames[frame], Norm::Running)?;
+    fn importance(&self, (frame, inputs): (usize, &Inputs<f32>), seed: u64) -> Result<Vec<ArrayD<f32>>, EngineError> {
+        let tape = forward(self.graph, &self.params.0, inputs, Norm::Running)?;
         let mut rng = Rng::new(seed.wrapping_add(frame as u64), "fisher");
         let mut gradients = signed_gradients(self.graph, &tape, self.task, &mut rng, &self.unit.outputs);
         let square = |id: &NodeId| {
