@@ -1,15 +1,17 @@
-//! Adaptive rounding of a whole network from second moments, front to back.
+//! Adaptive rounding of a whole network, front to back.
 
 use super::CalibrationError;
 use super::frontier::Frontier;
 use super::moments::{InputMoments, OutputMoments, Problem};
+use super::observer::levels;
 use super::progress::{Partial, Store};
+use super::rectified::{Goal, Seen, refine};
 use super::rounding::{Rounded, bias_shift, round};
 use super::sampling::{Sample, Samples, Site, sites as sites_of};
 use super::shelf::{ArrayPlace, Shelf, ShelvedInputs};
 use super::windows::{from_matrix, to_matrix};
-use crate::graph::{Granularity, Graph, NodeId, Op, Params, Scheme, Weight};
-use ndarray::{ArrayD, Ix2};
+use crate::graph::{Granularity, Graph, Node, NodeId, Params, Scheme, Weight};
+use ndarray::{Array2, ArrayD, Axis, Ix2};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -60,13 +62,21 @@ pub fn round_layers(
             .filter_map(|(site, layers)| Some(SiteMoments::new(site, sites.remove(&site)?, &layers)))
             .collect();
         let Partial { scheme, params, rounding, .. } = &mut partial;
+        for site in &mut moments {
+            site.keeps = site.layers.iter().any(|layer| bounds(&graph.nodes[layer.id], scheme).is_some());
+        }
         gather(&mut frontier, &mut moments, &targets, (scheme, params), progress)?;
         for site in moments {
             let Some(inputs) = site.inputs else { continue };
-            for (id, _, outputs) in site.layers {
-                let Some(outputs) = outputs else { continue };
-                let rounded = round_layer(&graph.nodes[id].name, &graph.nodes[id].op, float_params, &inputs, &outputs, scheme, params);
-                rounding.extend(rounded);
+            for layer in site.layers {
+                let Some(outputs) = layer.outputs else { continue };
+                let node = &graph.nodes[layer.id];
+                let goal = match (bounds(node, scheme), float_params.0.get(&format!("{}.bias", node.name))) {
+                    (Some(bounds), Some(bias)) => Some(Goal { outputs: with_bias(&layer.targets, &targets, bias)?, bounds }),
+                    _ => None,
+                };
+                let windows = site.seen.as_ref().zip(goal.as_ref());
+                rounding.extend(round_layer(node, float_params, (&inputs, &outputs), windows, (scheme, params)));
             }
         }
         partial.done = number + 1;
@@ -82,8 +92,18 @@ struct SiteMoments {
     positions: Vec<Vec<[u32; 3]>>,
     /// `None` before the first frame; so are the layers' own.
     inputs: Option<InputMoments>,
-    /// Layers that read there, each with its targets in each frame.
-    layers: Vec<(NodeId, Vec<ArrayPlace>, Option<OutputMoments>)>,
+    /// The windows themselves, if they are wanted.
+    keeps: bool,
+    seen: Option<Seen>,
+    /// Those that read there.
+    layers: Vec<LayerMoments>,
+}
+
+struct LayerMoments {
+    id: NodeId,
+    /// In each frame.
+    targets: Vec<ArrayPlace>,
+    outputs: Option<OutputMoments>,
 }
 
 /// Runs the quantized network as far as the sites, and adds up their windows.
@@ -111,15 +131,20 @@ fn gather(
 impl SiteMoments {
     /// Of the layers that read there, which are all of one stage.
     fn new(site: Site, mut sample: Sample, layers: &[NodeId]) -> Self {
-        let layers = layers.iter().filter_map(|id| Some((*id, sample.targets.remove(id)?, None))).collect();
-        Self { site, positions: sample.positions, inputs: None, layers }
+        let layer = |&id: &NodeId| Some(LayerMoments { id, targets: sample.targets.remove(&id)?, outputs: None });
+        let layers = layers.iter().filter_map(layer).collect();
+        Self { site, positions: sample.positions, inputs: None, keeps: false, seen: None, layers }
     }
 
     fn add(&mut self, frame: usize, map: &ArrayD<f32>, shelf: &Shelf) -> Result<(), CalibrationError> {
         let quantized = self.site.1.cut(map, &self.positions[frame]);
         let inputs = self.inputs.get_or_insert_with(|| InputMoments::new(quantized.ncols()));
         inputs.add(&quantized.view());
-        for (_, targets, outputs) in &mut self.layers {
+        if self.keeps {
+            let samples = self.positions.iter().map(Vec::len).sum();
+            self.seen.get_or_insert_with(|| Seen::new(quantized.ncols(), samples)).add(&quantized.view());
+        }
+        for LayerMoments { targets, outputs, .. } in &mut self.layers {
             let exact = shelf.get_array(&targets[frame])?.into_dimensionality::<Ix2>().expect("rows of outputs");
             let outputs = outputs.get_or_insert_with(|| OutputMoments::new(exact.ncols(), quantized.ncols()));
             outputs.add(&exact.view(), &quantized.view());
@@ -128,38 +153,70 @@ impl SiteMoments {
     }
 }
 
+/// Between which numbers the readers of a layer see its outputs; `None` if nothing is cut off.
+fn bounds(node: &Node, scheme: &Scheme) -> Option<[f32; 2]> {
+    let reach = scheme.activations.get(&node.name).map(|a| levels(a.bits, a.signed) as f32 * a.scale);
+    let relu = node.op.has_relu();
+    (relu || reach.is_some()).then(|| {
+        let high = reach.unwrap_or(f32::INFINITY);
+        [if relu { 0.0 } else { -high }, high]
+    })
+}
+
+/// A layer's targets of all frames with its bias, `[rows, samples]`.
+fn with_bias(targets: &[ArrayPlace], shelf: &Shelf, bias: &ArrayD<f32>) -> Result<Array2<f32>, CalibrationError> {
+    let frames = targets.iter().map(|at| shelf.get_array(at)).collect::<Result<Vec<_>, _>>()?;
+    let samples = frames.iter().map(|f| f.len_of(Axis(0))).sum();
+    let rows = frames.first().map_or(0, |f| f.len_of(Axis(1)));
+    let per_channel = rows / bias.len().max(1);
+    let mut all = Array2::zeros((rows, samples));
+    let values = frames.iter().flat_map(|f| f.axis_iter(Axis(0)));
+    for (mut to, from) in all.axis_iter_mut(Axis(1)).zip(values) {
+        to.iter_mut().zip(&from).enumerate().for_each(|(r, (to, y))| *to = y + bias[[r / per_channel]]);
+    }
+    Ok(all)
+}
+
 /// Rounds one layer; its integers and its bias change.
 fn round_layer(
-    name: &str,
-    op: &Op,
+    node: &Node,
     float_params: &Params,
-    inputs: &InputMoments,
-    outputs: &OutputMoments,
-    scheme: &mut Scheme,
-    params: &mut Params,
+    (inputs, outputs): (&InputMoments, &OutputMoments),
+    windows: Option<(&Seen, &Goal)>,
+    (scheme, params): (&mut Scheme, &mut Params),
 ) -> Option<LayerRounding> {
+    let Node { name, op, .. } = node;
     let float_weight = float_params.0.get(&format!("{name}.weight"))?;
     let weight = scheme.weights.get_mut(name)?;
     let bias_name = format!("{name}.bias");
     let float_bias = float_params.0.get(&bias_name);
     let matrix = to_matrix(op, &float_weight.view());
     let problem = Problem::new(inputs, outputs, &matrix.view(), float_bias.is_some(), DAMPING);
-    let channels = float_weight.len_of(ndarray::Axis(op.output_axis()));
+    let channels = float_weight.len_of(Axis(op.output_axis()));
+    let per_channel = matrix.nrows() / channels.max(1);
     let scales: Vec<f32> = (0..channels).map(|c| weight.scale(c)).collect();
-    let Rounded { integers, scales, nearest_error, error } = round(&matrix.view(), &scales, weight.bits, &problem);
-    // Nearest rounding is what it started from: no layer leaves worse than it came.
+    let nearest = to_matrix(op, &weight.values(op.output_axis()).view());
+    let mut rounded = round(&matrix.view(), &scales, weight.bits, &problem);
+    if let Some(float_bias) = float_bias {
+        let values = values(&rounded, per_channel);
+        let shift = bias_shift(&values.view(), &problem);
+        let mut bias: Vec<f32> = shift.iter().enumerate().map(|(r, shift)| float_bias[[r / per_channel]] + shift).collect();
+        if let Some(windows) = windows {
+            refine(&matrix.view(), (&nearest.view(), weight.bits), &mut rounded, &mut bias, windows);
+        }
+        let mean = |rows: &[f32]| rows.iter().sum::<f32>() / rows.len() as f32;
+        params.0.insert(bias_name, bias.chunks(per_channel).map(mean).collect::<ndarray::Array1<f32>>().into_dyn());
+    }
+    let Rounded { integers, scales, nearest_error, error } = rounded;
     let integers = from_matrix(op, integers.view(), float_weight.shape());
     *weight = Weight { bits: weight.bits, granularity: Granularity::PerChannel, scales, integers };
-    let values = weight.values(op.output_axis());
-    if let Some(bias) = float_bias {
-        let shift = bias_shift(&to_matrix(op, &values.view()).view(), &problem);
-        let rows = shift.len() / channels.max(1);
-        let mut bias = bias.clone();
-        for (c, b) in bias.iter_mut().enumerate() {
-            *b += shift[c * rows..(c + 1) * rows].iter().sum::<f32>() / rows.max(1) as f32;
-        }
-        params.0.insert(bias_name, bias);
-    }
-    params.0.insert(format!("{name}.weight"), values);
+    params.0.insert(format!("{name}.weight"), weight.values(op.output_axis()));
     Some(LayerRounding { layer: name.to_owned(), nearest_error, error })
+}
+
+/// What a layer's integers stand for, `[rows, window]`.
+fn values(rounded: &Rounded, per_channel: usize) -> Array2<f32> {
+    let mut values = rounded.integers.mapv(f32::from);
+    values.outer_iter_mut().enumerate().for_each(|(r, mut row)| row *= rounded.scales[r / per_channel]);
+    values
 }

@@ -17,6 +17,7 @@ mod occupancy;
 mod progress;
 mod quantizer;
 mod reconstruct;
+mod rectified;
 mod rounding;
 mod sampling;
 mod shelf;

@@ -1,0 +1,284 @@
+//! Rounding again with an eye to what is cut off behind a layer: by ReLU below zero, by the next layers' range above.
+//!
+//! An output below zero may be anything below zero. Second moments cannot see that, so this needs the windows themselves. It is the
+//! coordinate descent of [`super::rounding`], with
+//!
+//! ```text
+//! sum over windows of (cut(y) - cut(s q v + b))^2
+//! ```
+//!
+//! in place of the squared error of `y`; AdaRound's gradient descent goes down on the same (Nagel et al. 2020, eq. 25, there with
+//! ReLU alone).
+
+use super::rounding::Rounded;
+use crate::graph::Weight;
+use ndarray::{Array2, ArrayView1, ArrayView2, ArrayViewMut1, Axis};
+use rayon::prelude::*;
+
+/// Passes over a row's weights.
+const SWEEPS: usize = 4;
+/// Newton's steps towards a bias, and the share of windows that must show something for it to be sought.
+const BIAS_STEPS: usize = 8;
+const LEAST_SHOWN: f64 = 0.01;
+
+/// All windows of a site, as the quantized network fills them.
+pub struct Seen {
+    /// `[window, samples]`: one weight meets one row of it.
+    values: Array2<f32>,
+    filled: usize,
+}
+
+/// What a layer should give in these windows.
+pub struct Goal {
+    /// The float network's, before ReLU: `[rows, samples]`.
+    pub outputs: Array2<f32>,
+    /// What is left of an output lies between these.
+    pub bounds: [f32; 2],
+}
+
+impl Seen {
+    pub fn new(window: usize, samples: usize) -> Self {
+        Self { values: Array2::zeros((window, samples)), filled: 0 }
+    }
+
+    /// Adds windows `[samples, window]`.
+    pub fn add(&mut self, windows: &ArrayView2<'_, f32>) {
+        let end = self.filled + windows.nrows();
+        self.values.slice_axis_mut(Axis(1), (self.filled..end).into()).assign(&windows.t());
+        self.filled = end;
+    }
+}
+
+/// Moves integers of `rounded`, which have so many bits, to their other neighbours while that makes the error less. `bias` is of each
+/// row, and moves so that the mean of what is left stays the float layer's. Errors in `rounded` become those of what is left;
+/// `nearest` is what the layer's weight was before.
+pub fn refine(
+    weight: &ArrayView2<'_, f32>,
+    (nearest, bits): (&ArrayView2<'_, f32>, u8),
+    rounded: &mut Rounded,
+    bias: &mut [f32],
+    (seen, goal): (&Seen, &Goal),
+) {
+    let limit = f32::from(Weight::limit(bits));
+    let per_channel = (weight.nrows() / rounded.scales.len().max(1)).max(1);
+    let scales = &rounded.scales;
+    let rows: Vec<(usize, ArrayViewMut1<'_, i8>, &mut f32)> =
+        rounded.integers.outer_iter_mut().zip(bias).enumerate().map(|(r, (integers, bias))| (r, integers, bias)).collect();
+    let refined = rows.into_par_iter().map(|(r, mut integers, bias)| {
+        let scale = scales[r / per_channel];
+        let mut row = Row::new(goal, r);
+        row.put(&nearest.row(r), *bias, seen);
+        row.fit_bias();
+        let nearest_error = row.loss();
+        row.put(&integers.mapv(|q| f32::from(q) * scale).view(), *bias, seen);
+        *bias += row.fit_bias();
+        row.descend(&weight.row(r), (&mut integers, scale, limit), seen);
+        *bias += row.fit_bias();
+        (row.energy(), nearest_error, row.loss())
+    });
+    let [energy, nearest_error, error] = refined.collect::<Vec<_>>().iter().fold([0.0; 3], |[a, b, c], (x, y, z)| [a + x, b + y, c + z]);
+    let energy = energy.max(f64::MIN_POSITIVE);
+    (rounded.nearest_error, rounded.error) = (nearest_error / energy, error / energy);
+}
+
+/// Outputs of a row.
+struct Row {
+    bounds: [f32; 2],
+    /// What should be left of them.
+    wanted: Vec<f32>,
+    /// What the quantized layer yields, before anything is cut off.
+    found: Vec<f32>,
+}
+
+impl Row {
+    fn new(goal: &Goal, row: usize) -> Self {
+        let [low, high] = goal.bounds;
+        let wanted: Vec<f32> = goal.outputs.row(row).iter().map(|y| y.max(low).min(high)).collect();
+        Self { bounds: goal.bounds, found: vec![0.0; wanted.len()], wanted }
+    }
+
+    fn put(&mut self, values: &ArrayView1<'_, f32>, bias: f32, seen: &Seen) {
+        self.found = (values.dot(&seen.values) + bias).to_vec();
+    }
+
+    fn descend(&mut self, weight: &ArrayView1<'_, f32>, (integers, scale, limit): (&mut ArrayViewMut1<'_, i8>, f32, f32), seen: &Seen) {
+        for _ in 0..SWEEPS {
+            let mut moves = 0;
+            for (k, values) in seen.values.outer_iter().enumerate() {
+                let values = values.to_slice().unwrap_or_default();
+                for step in [-1.0, 1.0] {
+                    let next = f32::from(integers[k]) + step;
+                    let around = (next - weight[k] / scale).abs() < 1.0 && next.abs() <= limit;
+                    if around && self.change(values, step * scale) < 0.0 {
+                        integers[k] = next as i8;
+                        self.found.iter_mut().zip(values).for_each(|(p, v)| *p += step * scale * v);
+                        moves += 1;
+                        break;
+                    }
+                }
+            }
+            if moves == 0 {
+                break;
+            }
+        }
+    }
+
+    /// What the error becomes more by, if the weight that meets these values becomes so much greater.
+    fn change(&self, values: &[f32], by: f32) -> f32 {
+        let [low, high] = self.bounds;
+        let of = |p: f32, y: f32, v: f32| {
+            let (before, after) = (p.max(low).min(high) - y, (p + by * v).max(low).min(high) - y);
+            (after - before) * (after + before)
+        };
+        // In parts, for the compiler to add up at once.
+        const PARTS: usize = 16;
+        let mut parts = [0f32; PARTS];
+        let (found, found_rest) = self.found.as_chunks::<PARTS>();
+        let (wanted, wanted_rest) = self.wanted.as_chunks::<PARTS>();
+        let (values, values_rest) = values.as_chunks::<PARTS>();
+        for ((p, y), v) in found.iter().zip(wanted).zip(values) {
+            for i in 0..PARTS {
+                parts[i] += of(p[i], y[i], v[i]);
+            }
+        }
+        let rest = found_rest.iter().zip(wanted_rest).zip(values_rest).map(|((&p, &y), &v)| of(p, y, v));
+        parts.into_iter().chain(rest).sum()
+    }
+
+    /// Moves all outputs so that the mean of what is left is as wanted; returns by how much.
+    fn fit_bias(&mut self) -> f32 {
+        let [low, high] = self.bounds;
+        let mean = |values: &[f32]| values.iter().map(|&x| f64::from(x)).sum::<f64>() / values.len().max(1) as f64;
+        let wanted = mean(&self.wanted);
+        let mut moved = 0f32;
+        for _ in 0..BIAS_STEPS {
+            let left = self.found.iter().map(|p| p.max(low).min(high)).collect::<Vec<_>>();
+            let shown = left.iter().filter(|x| low < **x && **x < high).count() as f64 / left.len().max(1) as f64;
+            if shown < LEAST_SHOWN {
+                break;
+            }
+            let by = ((wanted - mean(&left)) / shown) as f32;
+            self.found.iter_mut().for_each(|p| *p += by);
+            moved += by;
+        }
+        moved
+    }
+
+    /// Squared error.
+    fn loss(&self) -> f64 {
+        let [low, high] = self.bounds;
+        self.found.iter().zip(&self.wanted).map(|(p, y)| f64::from(p.max(low).min(high) - y).powi(2)).sum()
+    }
+
+    /// Squared distance of what is wanted from its mean.
+    fn energy(&self) -> f64 {
+        let n = self.wanted.len().max(1) as f64;
+        let [first, second] = self.wanted.iter().fold([0.0; 2], |[a, b], &y| [a + f64::from(y), b + f64::from(y) * f64::from(y)]);
+        second - first * first / n
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::quant::moments::{InputMoments, OutputMoments, Problem};
+    use crate::quant::rounding::round;
+    use crate::random::Rng;
+    use ndarray::Array1;
+
+    const ROWS: usize = 3;
+    const WINDOW: usize = 8;
+    const BITS: u8 = 4;
+
+    /// Windows in two parts, a layer of them whose outputs are often below zero, and its moments.
+    struct Case {
+        weight: Array2<f32>,
+        windows: Array2<f32>,
+        seen: Seen,
+        goal: Goal,
+        problem: Problem,
+    }
+
+    fn case(bounds: [f32; 2]) -> Case {
+        let mut rng = Rng::new(7, "rectified");
+        let weight = Array2::from_shape_simple_fn((ROWS, WINDOW), || rng.range(-1.0, 1.0));
+        let windows = Array2::from_shape_simple_fn((300, WINDOW), || rng.range(-1.0, 1.5));
+        let outputs = windows.dot(&weight.t());
+        let mut seen = Seen::new(WINDOW, windows.nrows());
+        let (mut inputs, mut moments) = (InputMoments::new(WINDOW), OutputMoments::new(ROWS, WINDOW));
+        for part in [0..200, 200..300] {
+            let part = windows.slice_axis(Axis(0), part.into());
+            seen.add(&part);
+            inputs.add(&part);
+        }
+        moments.add(&outputs.view(), &windows.view());
+        let problem = Problem::new(&inputs, &moments, &weight.view(), true, 0.0);
+        Case { weight, windows, seen, goal: Goal { outputs: outputs.t().to_owned(), bounds }, problem }
+    }
+
+    fn start(case: &Case) -> Rounded {
+        round(&case.weight.view(), &[1.0 / 7.0; ROWS], BITS, &case.problem)
+    }
+
+    /// The error of what is left, window by window, with the bias that keeps its mean, found by bisection.
+    fn error(case: &Case, row: usize, integers: &[i8], scale: f32) -> f64 {
+        let [low, high] = case.goal.bounds;
+        let values: Array1<f32> = integers.iter().map(|&q| f32::from(q) * scale).collect();
+        let outputs = case.windows.dot(&values);
+        let wanted: Vec<f32> = case.goal.outputs.row(row).iter().map(|y| y.clamp(low, high)).collect();
+        let left = |bias: f32| outputs.iter().map(|y| (y + bias).clamp(low, high)).collect::<Vec<f32>>();
+        let [mut below, mut above] = [-10.0, 10.0];
+        for _ in 0..40 {
+            let bias = (below + above) / 2.0;
+            if left(bias).iter().sum::<f32>() < wanted.iter().sum() { below = bias } else { above = bias }
+        }
+        left(below).iter().zip(&wanted).map(|(x, y)| f64::from(x - y).powi(2)).sum()
+    }
+
+    #[test]
+    fn finds_nearly_the_best_behind_what_is_cut_off() {
+        let mut gained = 0;
+        for bounds in [[0.0, f32::INFINITY], [0.0, 1.0], [-0.7, 0.7]] {
+            let case = case(bounds);
+            let (blind, mut rounded) = (start(&case), start(&case));
+            let mut bias = [0.0; ROWS];
+            let nearest = case.weight.mapv(|w| (w * 7.0).round() / 7.0);
+            refine(&case.weight.view(), (&nearest.view(), BITS), &mut rounded, &mut bias, (&case.seen, &case.goal));
+            let (mut total, mut of_nearest, mut of_blind, mut of_best) = (0.0, 0.0, 0.0, 0.0);
+            for row in 0..ROWS {
+                let scale = rounded.scales[row];
+                let of = |integers: &[i8]| error(&case, row, integers, scale);
+                let floor: Vec<i8> = case.weight.row(row).iter().map(|w| (w / scale).floor() as i8).collect();
+                let all = (0..1u32 << WINDOW).map(|bits| {
+                    let q: Vec<i8> = floor.iter().enumerate().map(|(k, f)| (f + (bits >> k & 1) as i8).clamp(-7, 7)).collect();
+                    of(&q)
+                });
+                of_best += all.fold(f64::INFINITY, f64::min);
+                total += of(&rounded.integers.row(row).to_vec());
+                of_blind += of(&blind.integers.row(row).to_vec());
+                let nearest: Vec<i8> = case.weight.row(row).iter().map(|w| (w * 7.0).round() as i8).collect();
+                of_nearest += error(&case, row, &nearest, 1.0 / 7.0);
+            }
+            gained += usize::from(total < of_blind);
+            assert!(total <= of_blind && total < 2.0 * of_best, "{bounds:?}: {total}, blind {of_blind}, best {of_best}");
+            // What is reported is that, as a share of what there is.
+            let [low, high] = bounds;
+            let energy: f64 = case.goal.outputs.outer_iter().map(|row| f64::from(row.mapv(|y| y.clamp(low, high)).var(0.0)) * 300.0).sum();
+            for (reported, expected) in [(rounded.error, total), (rounded.nearest_error, of_nearest)] {
+                assert!((reported - expected / energy).abs() < 0.02 * expected / energy, "{bounds:?}: {reported} {}", expected / energy);
+            }
+        }
+        assert!(gained >= 2, "moments alone did as well");
+    }
+
+    /// A row that never shows anything keeps its bias; its integers may be anything.
+    #[test]
+    fn silent_rows_stay_silent() {
+        let case = case([0.0, f32::INFINITY]);
+        let mut rounded = start(&case);
+        let goal = Goal { outputs: &case.goal.outputs - 100.0, bounds: case.goal.bounds };
+        let mut bias = [-100.0; ROWS];
+        refine(&case.weight.view(), (&case.weight.view(), BITS), &mut rounded, &mut bias, (&case.seen, &goal));
+        assert_eq!((bias, rounded.error), ([-100.0; ROWS], 0.0));
+    }
+}
