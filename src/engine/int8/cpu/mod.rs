@@ -10,6 +10,8 @@ mod amx;
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512vnni;
+#[cfg(test)]
+mod guarded;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod pack;
@@ -23,6 +25,8 @@ mod winograd;
 #[cfg(target_arch = "x86_64")]
 pub use amx::is_available as has_tile_unit;
 pub use pack::{Block, Packed, window};
+#[cfg(test)]
+pub use tests::{every_kernel, no_thread_holds_tiles};
 pub use tile::{Gather, MAX_PIXELS, Output, Stretch, Tile};
 pub use winograd::{CHANNELS as WINOGRAD_CHANNELS, Input, LIMIT, MAX_LANES, NOTHING_DONE, PLANES, SIDE, weights as winograd_weights};
 

@@ -1,18 +1,21 @@
 //! Tile registers: 32 pixels times 32 channels, 64 bytes deep, in four steps of 16 x 16.
 //!
-//! The kernel is written over [`TileUnit`]. [`Software`] defines the unit, and tests run the whole kernel through it; the
-//! processor's own unit is a thin layer of assembly.
+//! The kernel is written over [`TileUnit`]; the processor's own is a thin layer of assembly. [`registers`] defines the unit in plain
+//! Rust. Tests without such a processor run the assembly, each of whose instructions traps and is then executed there ([`trap`]),
+//! or call it where they cannot.
 
 #[cfg(target_arch = "x86_64")]
 mod hardware;
+#[cfg(test)]
+mod registers;
+#[cfg(all(test, target_arch = "x86_64", target_os = "linux"))]
+pub mod trap;
 mod unit;
 
 use super::super::arithmetic::{Clamp, Finish, Requantize};
 use super::tile::{Dot, RawTile, finish};
 use super::{Kernels, Output, Packed, Tile, portable, window};
 use crate::random::Rng;
-#[cfg(test)]
-use unit::Software;
 use unit::{ROW, ROWS, TileUnit};
 
 #[cfg(target_arch = "x86_64")]
@@ -114,7 +117,7 @@ fn even_step(pixels: &[usize]) -> Option<usize> {
 #[cfg(test)]
 unsafe fn software<const R: usize>(tile: &RawTile<'_>) {
     // SAFETY: passed on to the caller.
-    unsafe { conv::<Software, portable::Plain, R>(tile) }
+    unsafe { conv::<registers::Registers, portable::Plain, R>(tile) }
 }
 
 /// The kernel over the unit in software: for tests, on every processor.
@@ -147,7 +150,7 @@ mod x86 {
 
     /// The kernels of the processor's unit, which it must have; those of AVX-512 if they do not agree with plain code here.
     ///
-    /// The assembly has never met a processor that has the unit, so it is not taken at its word.
+    /// The assembly has met emulators of the unit only, so it is not taken at its word.
     pub fn kernels() -> Kernels {
         static AGREES: OnceLock<bool> = OnceLock::new();
         let agrees = *AGREES.get_or_init(|| {
@@ -159,9 +162,26 @@ mod x86 {
         });
         if agrees { HARDWARE } else { avx512vnni::KERNELS }
     }
+
+    /// The same, unchecked, for tests. On a processor that lacks nothing but the unit, its instructions trap.
+    #[cfg(all(test, target_os = "linux"))]
+    pub fn assembly() -> Option<Kernels> {
+        Isa::Avx512Vnni.is_available().then(|| {
+            if !Isa::Amx.is_available() {
+                trap::install();
+            }
+            HARDWARE
+        })
+    }
 }
+#[cfg(all(test, target_arch = "x86_64", target_os = "linux"))]
+pub use x86::assembly;
 #[cfg(target_arch = "x86_64")]
 pub use x86::kernels;
+#[cfg(all(test, not(all(target_arch = "x86_64", target_os = "linux"))))]
+pub fn assembly() -> Option<Kernels> {
+    None
+}
 
 /// Whether kernels give the bytes of plain code on random tiles: whole and broken rows of registers, pixels in and out of line.
 pub fn agrees_with_portable(kernels: &Kernels) -> bool {
