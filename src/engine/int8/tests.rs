@@ -324,6 +324,7 @@ fn the_greatest_sums_are_exact() {
             assert_eq!([got[[0, 4, 4, 0]], got[[0, 4, 4, 1]]], [greatest, -greatest], "{isa}");
             assert!(got[[0, 4, 4, 2]].abs() <= (channels * 127 * 255) as f32);
             let kernels = engine.steps().pop().expect("a convolution").kernels.join(" ");
+            assert!(kernels.ends_with(&format!("_{isa}")), "{kernels}");
             let has_winograd = in_tiles && [Isa::Avx2, Isa::Avx512Vnni].contains(&isa);
             assert_eq!(kernels.contains("winograd"), has_winograd, "{isa}: {kernels}");
         }

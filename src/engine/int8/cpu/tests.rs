@@ -123,8 +123,10 @@ fn case(form: &Form) -> Case {
         Finish::Floats { low: if n.next().is_multiple_of(2) { 0.0 } else { f32::NEG_INFINITY } }
     };
     let zero_of_input = n.next() as u8;
+    let last = count.min(MAX_PIXELS) - 1;
     let pixels = (0..count).map(|i| match step {
-        Some(step) => step * (i % MAX_PIXELS) * pixel,
+        // The last one sees the end of the input.
+        Some(step) => 7 * (row + pixel) - step * (last - i % (last + 1)) * pixel,
         None => (n.next() as usize % 8) * row + (n.next() as usize % 8) * pixel,
     });
     let pixels = pixels.collect();

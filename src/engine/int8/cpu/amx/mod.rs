@@ -43,11 +43,12 @@ unsafe fn conv<U: TileUnit, D: Dot, const R: usize>(tile: &RawTile<'_>) {
         let mut tail = [[0u8; ROWS * ROW]; 2];
 
         // Every pixel starts from the same sums: a stride of nothing repeats a row.
-        unit.load::<0>(tile.start.cast(), 0);
-        unit.load::<2>(tile.start.cast(), 0);
+        let start = tile.end.start;
+        unit.load::<0>(start.cast(), 0);
+        unit.load::<2>(start.cast(), 0);
         if R == 2 {
-            unit.load::<1>(tile.start.add(LANES).cast(), 0);
-            unit.load::<3>(tile.start.add(LANES).cast(), 0);
+            unit.load::<1>(start.add(LANES).cast(), 0);
+            unit.load::<3>(start.add(LANES).cast(), 0);
         }
         let mut weights = tile.weights.cast::<u8>();
         for stretch in tile.stretches {
@@ -102,7 +103,7 @@ unsafe fn conv<U: TileUnit, D: Dot, const R: usize>(tile: &RawTile<'_>) {
             unit.store::<3>(to.add(ROWS * R * ROW + ROW), R * ROW);
         }
         drop(unit);
-        finish::<D>(tile, &done, tile.count, R);
+        finish::<D>(&tile.end, &done, tile.count, R);
     }
 }
 

@@ -212,6 +212,28 @@ fn decode(mut code: impl Iterator<Item = u8>, general: impl Fn(usize) -> u64) ->
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::process::ExitStatusExt;
+
+    /// In a process of its own, which it ends.
+    #[test]
+    fn wrong_use_ends_the_process() {
+        const CHILD: &str = "LIDAR_PTQ_TEST_WRONG_TILES";
+        if crate::engine::Isa::Amx.is_available() {
+            return println!("skipped: a processor that has tile registers raises SIGILL by itself");
+        }
+        if std::env::var_os(CHILD).is_some() {
+            install();
+            // SAFETY: without a configuration it does nothing but trap.
+            unsafe { std::arch::asm!("tdpbusd tmm0, tmm1, tmm2", options(nostack)) }
+            return;
+        }
+        let name = concat!(module_path!(), "::wrong_use_ends_the_process").split_once("::").expect("the crate's name").1;
+        let program = std::env::current_exe().expect("this program");
+        let child = std::process::Command::new(program).args(["--exact", name]).env(CHILD, "1").output().expect("runs");
+        let text = String::from_utf8_lossy(&child.stderr);
+        assert_eq!(child.status.signal(), Some(libc::SIGABRT), "{text}");
+        assert!(text.contains("invalid opcode: registers that are not configured"), "{text}");
+    }
 
     /// Code as the GNU assembler writes it, with registers that hold their number times 1000.
     #[test]
