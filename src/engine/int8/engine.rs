@@ -121,6 +121,16 @@ impl Int8Engine {
     /// As [`Int8Engine::new`].
     pub fn with_deferred(graph: &Graph, params: &Params, scheme: &Scheme, isa: Isa, groups: &[Vec<String>]) -> Result<Self, Int8Error> {
         let kernels = Kernels::with_isa(isa).ok_or(Int8Error::Unavailable(isa))?;
+        Self::with_kernels(graph, params, scheme, kernels, groups)
+    }
+
+    pub(super) fn with_kernels(
+        graph: &Graph,
+        params: &Params,
+        scheme: &Scheme,
+        kernels: Kernels,
+        groups: &[Vec<String>],
+    ) -> Result<Self, Int8Error> {
         let (graph, params) = fold_batch_norm(graph, params);
         let plan = lower(&graph, &params, scheme, &kernels, groups)?;
         let memory = plan.slots.iter().map(|&len| AlignedBytes::zeroed(len)).collect();

@@ -1,5 +1,6 @@
 //! Whole networks: every instruction set against portable code, sparse against dense, integers against fake quantization.
 
+use super::cpu::{every_kernel, no_thread_holds_tiles};
 use super::*;
 use crate::engine::Isa;
 use crate::engine::float::{FloatEngine, Inputs};
@@ -127,6 +128,14 @@ pub(super) fn setup(form: &Form, inputs: &Inputs<f32>) -> Setup {
     Setup { graph, params, scheme }
 }
 
+/// Weights of four bits instead of eight: integers cut down, scales as they are.
+pub(super) fn few_bits(scheme: &mut Scheme) {
+    for weight in scheme.weights.values_mut() {
+        weight.integers.mapv_inplace(|w| w / 16);
+        weight.bits = 4;
+    }
+}
+
 /// Pillars in a corner of the canvas or spread over it.
 pub(super) fn frame(form: &Form, pillars: usize, spread: bool) -> Inputs<f32> {
     let [height, width] = form.canvas;
@@ -165,15 +174,19 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..Default::default() })]
 
     #[test]
-    fn whole_networks_are_the_same_bytes_everywhere((form, pillars, spread) in forms()) {
+    fn whole_networks_are_the_same_bytes_everywhere((form, pillars, spread) in forms(), four_bits: bool) {
         let inputs = frame(&form, pillars, spread);
-        let Setup { graph, params, scheme } = setup(&form, &frame(&form, 60, true));
+        let Setup { graph, params, mut scheme } = setup(&form, &frame(&form, 60, true));
+        if four_bits {
+            few_bits(&mut scheme);
+        }
         let mut portable = Int8Engine::new(&graph, &params, &scheme, Isa::Portable).expect("lowers");
         portable.set_dense(true);
         portable.run(&inputs).expect("runs");
         let want = outputs(&portable);
-        for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
-            let mut engine = Int8Engine::new(&graph, &params, &scheme, isa).expect("lowers");
+        for kernels in every_kernel() {
+            let isa = kernels.isa();
+            let mut engine = Int8Engine::with_kernels(&graph, &params, &scheme, kernels, &[]).expect("lowers");
             // Another frame before: nothing of it may stay.
             for other in [frame(&form, 25, !spread), inputs.clone()] {
                 engine.run(&other).expect("runs");
@@ -183,6 +196,7 @@ proptest! {
             engine.run(&inputs).expect("runs");
             prop_assert_eq!(&outputs(&engine), &want, "{} dense", isa);
         }
+        prop_assert!(no_thread_holds_tiles());
     }
 
     #[test]
@@ -192,27 +206,29 @@ proptest! {
     ) {
         let inputs = frame(&form, pillars, spread);
         let Setup { graph, params, scheme } = setup(&form, &frame(&form, 60, true));
-        let isa = Isa::choose().expect("known");
-        let mut whole = Int8Engine::new(&graph, &params, &scheme, isa).expect("lowers");
+        let mut whole = Int8Engine::new(&graph, &params, &scheme, Isa::choose().expect("known")).expect("lowers");
         whole.run(&inputs).expect("runs");
         let want = outputs(&whole);
         let groups = [vec!["head1".to_owned()], vec!["head0".to_owned(), "head2".to_owned()]];
-        let mut engine = Int8Engine::with_deferred(&graph, &params, &scheme, isa, &groups).expect("lowers");
-        for other in [frame(&form, 25, !spread), inputs.clone()] {
-            engine.run_first(&other).expect("runs");
-            engine.run_deferred(&wanted);
-        }
-        prop_assert_eq!(engine.maps().filter(|m| m.group.is_none()).count(), usize::from(form.float[1]));
-        for map in engine.maps() {
-            let (of, channels) = (want[map.role].as_slice().expect("an array of its own"), map.dim[2]);
-            for pixel in 0..map.dim[0] * map.dim[1] {
-                if map.group.is_none_or(|group| wanted[group].contains(&pixel)) {
-                    prop_assert_eq!(map.pixel(pixel), &of[pixel * channels..][..channels], "{} {}", map.role, pixel);
+        for kernels in every_kernel() {
+            let isa = kernels.isa();
+            let mut engine = Int8Engine::with_kernels(&graph, &params, &scheme, kernels, &groups).expect("lowers");
+            for other in [frame(&form, 25, !spread), inputs.clone()] {
+                engine.run_first(&other).expect("runs");
+                engine.run_deferred(&wanted);
+            }
+            prop_assert_eq!(engine.maps().filter(|m| m.group.is_none()).count(), usize::from(form.float[1]));
+            for map in engine.maps() {
+                let (of, channels) = (want[map.role].as_slice().expect("an array of its own"), map.dim[2]);
+                for pixel in 0..map.dim[0] * map.dim[1] {
+                    if map.group.is_none_or(|group| wanted[group].contains(&pixel)) {
+                        prop_assert_eq!(map.pixel(pixel), &of[pixel * channels..][..channels], "{} {} {}", isa, map.role, pixel);
+                    }
                 }
             }
+            engine.run(&inputs).expect("runs");
+            prop_assert_eq!(&outputs(&engine), &want, "{}", isa);
         }
-        engine.run(&inputs).expect("runs");
-        prop_assert_eq!(outputs(&engine), want);
     }
 
     /// Fake quantization walks the graph by itself, with the float engine's kernels. Sums of these sizes are exact in f32, so it
@@ -299,15 +315,17 @@ fn the_greatest_sums_are_exact() {
         let index = PillarIndex { offsets: (0..=96).collect(), cells, batch: 1 };
         let features = ArrayD::from_elem(vec![96, channels], 255.0);
         let inputs = Inputs::default().with_dense("features", features).with_pillars("pillars", Arc::new(index));
-        for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
-            let mut engine = Int8Engine::new(&graph, &params, &scheme, isa).expect("lowers");
+        for kernels in every_kernel() {
+            let isa = kernels.isa();
+            let mut engine = Int8Engine::with_kernels(&graph, &params, &scheme, kernels, &[]).expect("lowers");
             engine.run(&inputs).expect("runs");
             let (_, got) = engine.outputs().next().expect("one");
             let greatest = (9 * channels * 127 * 255) as f32;
             assert_eq!([got[[0, 4, 4, 0]], got[[0, 4, 4, 1]]], [greatest, -greatest], "{isa}");
             assert!(got[[0, 4, 4, 2]].abs() <= (channels * 127 * 255) as f32);
             let kernels = engine.steps().pop().expect("a convolution").kernels.join(" ");
-            let has_winograd = in_tiles && [Isa::Avx2, Isa::Avx512Vnni].contains(&isa.integer());
+            assert!(kernels.ends_with(&format!("_{isa}")), "{kernels}");
+            let has_winograd = in_tiles && [Isa::Avx2, Isa::Avx512Vnni].contains(&isa);
             assert_eq!(kernels.contains("winograd"), has_winograd, "{isa}: {kernels}");
         }
     }

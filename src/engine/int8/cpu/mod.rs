@@ -10,6 +10,8 @@ mod amx;
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512vnni;
+#[cfg(test)]
+mod guarded;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod pack;
@@ -23,12 +25,14 @@ mod winograd;
 #[cfg(target_arch = "x86_64")]
 pub use amx::is_available as has_tile_unit;
 pub use pack::{Block, Packed, window};
+#[cfg(test)]
+pub use tests::{every_kernel, no_thread_holds_tiles};
 pub use tile::{Gather, MAX_PIXELS, Output, Stretch, Tile};
 pub use winograd::{CHANNELS as WINOGRAD_CHANNELS, Input, LIMIT, MAX_LANES, NOTHING_DONE, PLANES, SIDE, weights as winograd_weights};
 
 use super::arithmetic::Quantizer;
 use crate::engine::Isa;
-use tile::{RawKernel, RawTile};
+use tile::{End, RawKernel, RawTile, greatest};
 use winograd::WinogradKernels;
 
 /// The kernels of one instruction set. There is no other way to a kernel than through this, and none to this without the
@@ -133,16 +137,14 @@ impl Kernels {
     fn run_in(&self, table: &[RawKernel], tile: Tile<'_>) {
         let block = tile.block;
         let vectors = block.vectors;
-        assert!((1..=table.len()).contains(&vectors) && block.used <= vectors * self.lanes, "tile is wider than the kernels");
+        assert!((1..=table.len()).contains(&vectors), "tile is wider than the kernels");
         let count = tile.pixels.len();
         assert!((1..=self.pixels).contains(&count) && tile.to.len() == count, "tile has more pixels than the kernels");
         let padded = vectors * self.lanes;
-        assert!(block.start.len() == padded && block.multiplier.len() == padded && block.bias.len() == padded);
         let quads: usize = tile.stretches.iter().map(|s| s.quads).sum();
         assert!(quads * padded * 4 == block.weights.len(), "tile reads other weights than its own");
         let reach = tile.stretches.iter().map(|s| s.offset + 4 * s.quads).max().unwrap_or(0);
-        let last = |offsets: &[usize]| offsets.iter().copied().max().unwrap_or(0);
-        assert!(last(tile.pixels) + reach <= tile.input.len(), "tile reaches outside its input");
+        assert!(greatest(tile.pixels) + reach <= tile.input.len(), "tile reaches outside its input");
 
         let (filled_pixels, filled_to);
         let (pixels, to) = if count == self.pixels {
@@ -153,37 +155,9 @@ impl Kernels {
             (filled_pixels, filled_to) = (fill(tile.pixels), fill(tile.to));
             (&filled_pixels[..self.pixels], &filled_to[..self.pixels])
         };
-        let (mut bytes, mut floats, mut sums) = (None, None, None);
-        let (len, reach) = match tile.output {
-            Output::Bytes(out, clamp) => {
-                bytes = Some((out.as_mut_ptr(), clamp));
-                (out.len(), block.used)
-            }
-            Output::Floats(out, low) => {
-                floats = Some((out.as_mut_ptr(), low));
-                (out.len(), block.used)
-            }
-            Output::Sums(out) => {
-                sums = Some(out.as_mut_ptr());
-                (out.len(), padded)
-            }
-        };
-        assert!(last(tile.to) + reach <= len, "tile writes outside its output");
-        let raw = RawTile {
-            input: tile.input.as_ptr(),
-            count,
-            pixels,
-            stretches: tile.stretches,
-            weights: block.weights.as_ptr(),
-            start: block.start.as_ptr(),
-            multiplier: block.multiplier.as_ptr(),
-            bias: block.bias.as_ptr(),
-            used: block.used,
-            to,
-            bytes,
-            floats,
-            sums,
-        };
+        let end = End::new(&block, padded, to, tile.output);
+        let (input, weights) = (tile.input.as_ptr(), block.weights.as_ptr());
+        let raw = RawTile { input, count, pixels, stretches: tile.stretches, weights, end };
         // SAFETY: kernels are only made for instruction sets that the processor has (`with_isa`); everything that a kernel reads
         // or writes was shown above to lie inside its slice, and the output is borrowed mutably.
         unsafe { table[vectors - 1](&raw) }

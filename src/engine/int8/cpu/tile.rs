@@ -59,20 +59,60 @@ pub struct Gather<'a> {
 pub(super) struct RawTile<'a> {
     pub input: *const u8,
     /// Pixels that exist. There are offsets for as many as the kernel has; those behind repeat the last one.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))] // it matters to large tiles only
     pub count: usize,
     pub pixels: &'a [usize],
     pub stretches: &'a [Stretch],
     pub weights: *const i8,
+    pub end: End<'a>,
+}
+
+/// What follows a tile's sums, and where it goes. Its bounds were checked.
+pub(super) struct End<'a> {
     pub start: *const i32,
-    pub multiplier: *const f32,
-    pub bias: *const f32,
+    multiplier: *const f32,
+    bias: *const f32,
     /// Channels that exist.
-    pub used: usize,
-    pub to: &'a [usize],
+    used: usize,
+    /// By pixel.
+    to: &'a [usize],
     /// One of the three.
-    pub bytes: Option<(*mut u8, Clamp)>,
-    pub floats: Option<(*mut f32, f32)>,
-    pub sums: Option<*mut i32>,
+    bytes: Option<(*mut u8, Clamp)>,
+    floats: Option<(*mut f32, f32)>,
+    sums: Option<*mut i32>,
+}
+
+impl<'a> End<'a> {
+    /// # Panics
+    /// If a block of so many `lanes` lacks numbers, or reaches outside the output.
+    #[inline]
+    pub fn new(block: &Block<'a>, lanes: usize, to: &'a [usize], output: Output<'a>) -> Self {
+        let &Block { used, start, multiplier, bias, .. } = block;
+        assert!(used <= lanes && start.len() == lanes && multiplier.len() == lanes && bias.len() == lanes);
+        let (start, multiplier, bias) = (start.as_ptr(), multiplier.as_ptr(), bias.as_ptr());
+        let mut end = Self { start, multiplier, bias, used, to, bytes: None, floats: None, sums: None };
+        let (len, reach) = match output {
+            Output::Bytes(out, clamp) => {
+                end.bytes = Some((out.as_mut_ptr(), clamp));
+                (out.len(), used)
+            }
+            Output::Floats(out, low) => {
+                end.floats = Some((out.as_mut_ptr(), low));
+                (out.len(), used)
+            }
+            Output::Sums(out) => {
+                end.sums = Some(out.as_mut_ptr());
+                (out.len(), lanes)
+            }
+        };
+        assert!(greatest(to) + reach <= len, "tile writes outside its output");
+        end
+    }
+}
+
+/// Of offsets.
+pub(super) fn greatest(offsets: &[usize]) -> usize {
+    offsets.iter().copied().max().unwrap_or(0)
 }
 
 pub(super) type RawKernel = unsafe fn(&RawTile<'_>);
@@ -128,7 +168,7 @@ pub(super) unsafe fn tile<D: Dot, const P: usize, const R: usize>(tile: &RawTile
     // SAFETY: the caller vouches for every address below, and for `P` pixels.
     unsafe {
         let offsets = &*tile.pixels.as_ptr().cast::<[usize; P]>();
-        let starts: [D::Sums; R] = std::array::from_fn(|r| D::load(tile.start.add(r * D::LANES)));
+        let starts: [D::Sums; R] = std::array::from_fn(|r| D::load(tile.end.start.add(r * D::LANES)));
         let mut sums: [[D::Sums; R]; P] = [starts; P];
         let mut weights = tile.weights;
         for stretch in tile.stretches {
@@ -144,8 +184,8 @@ pub(super) unsafe fn tile<D: Dot, const P: usize, const R: usize>(tile: &RawTile
                 weights = weights.add(R * D::LANES * 4);
             }
         }
-        if let Some(out) = tile.sums {
-            let to = &*tile.to.as_ptr().cast::<[usize; P]>();
+        if let Some(out) = tile.end.sums {
+            let to = &*tile.end.to.as_ptr().cast::<[usize; P]>();
             for (sums, to) in sums.iter().zip(to) {
                 for (r, &sums) in sums.iter().enumerate() {
                     D::store(sums, out.add(to + r * D::LANES));
@@ -160,20 +200,20 @@ pub(super) unsafe fn tile<D: Dot, const P: usize, const R: usize>(tile: &RawTile
                 D::store(sums, done.as_mut_ptr().add((p * R + r) * D::LANES));
             }
         }
-        finish::<D>(tile, &done, P, R);
+        finish::<D>(&tile.end, &done, P, R);
     }
 }
 
 /// From sums, `[pixel][vector][lane]`, to what the tile yields.
 ///
 /// # Safety
-/// As [`tile`]; `done` holds the sums of `pixels` times `vectors` vectors, and the tile has as many offsets.
+/// The processor has `D`'s instruction set; `done` holds the sums of `pixels` times `vectors` vectors, and the end as many offsets.
 #[inline(always)]
-pub(super) unsafe fn finish<D: Dot>(tile: &RawTile<'_>, done: &[i32], pixels: usize, vectors: usize) {
+pub(super) unsafe fn finish<D: Dot>(end: &End<'_>, done: &[i32], pixels: usize, vectors: usize) {
     // SAFETY: the caller vouches for every address below.
     unsafe {
-        let to = |p: usize| *tile.to.get_unchecked(p);
-        if let Some(out) = tile.sums {
+        let to = |p: usize| *end.to.get_unchecked(p);
+        if let Some(out) = end.sums {
             for p in 0..pixels {
                 for at in (0..vectors * D::LANES).step_by(D::LANES) {
                     D::store(D::load(done.as_ptr().add(p * vectors * D::LANES + at)), out.add(to(p) + at));
@@ -183,16 +223,16 @@ pub(super) unsafe fn finish<D: Dot>(tile: &RawTile<'_>, done: &[i32], pixels: us
         }
         for r in 0..vectors {
             let at = r * D::LANES;
-            let used = tile.used.saturating_sub(at).min(D::LANES);
+            let used = end.used.saturating_sub(at).min(D::LANES);
             if used == 0 {
                 break;
             }
-            let (multiplier, bias) = (tile.multiplier.add(at), tile.bias.add(at));
+            let (multiplier, bias) = (end.multiplier.add(at), end.bias.add(at));
             for p in 0..pixels {
                 let sums = D::load(done.as_ptr().add((p * vectors + r) * D::LANES));
-                if let Some((out, clamp)) = tile.bytes {
+                if let Some((out, clamp)) = end.bytes {
                     D::store_bytes(sums, multiplier, bias, clamp, out.add(to(p) + at), used);
-                } else if let Some((out, low)) = tile.floats {
+                } else if let Some((out, low)) = end.floats {
                     D::store_floats(sums, multiplier, bias, low, out.add(to(p) + at), used);
                 }
             }

@@ -9,7 +9,7 @@
 //! two times the sum, the factor 9 has an inverse modulo 2^32, and a shift divides by the power of two. What comes out is the sum
 //! itself if that lies within [`LIMIT`], whatever became of the numbers on the way.
 
-use super::tile::{Dot, RawKernel, RawTile, WordDot, finish, tile};
+use super::tile::{Dot, End, RawKernel, RawTile, WordDot, finish, tile};
 use super::{Block, Kernels, Output, Tile};
 use crate::engine::int8::arithmetic::Clamp;
 use std::marker::PhantomData;
@@ -51,7 +51,7 @@ pub fn weights(window: [[i32; 3]; 3]) -> [[i16; REACH]; REACH] {
 /// Scratch: the sums of a tile's sixteen windows.
 pub type Done = [i32; SIDE * SIDE * MAX_LANES];
 pub const NOTHING_DONE: Done = [0; SIDE * SIDE * MAX_LANES];
-type RawOutput = unsafe fn(&RawTile<'_>, *const i32, usize, &mut Done);
+type RawOutput = unsafe fn(&End<'_>, *const i32, usize, &mut Done);
 
 /// What Winograd's tiles need of an instruction set.
 pub(super) struct WinogradKernels {
@@ -137,41 +137,12 @@ impl Kernels {
     ) {
         let kernels = self.winograd.as_ref().expect("asked for before");
         let padded = block.vectors * self.lanes;
-        assert!((1..=kernels.output.len()).contains(&block.vectors) && block.used <= padded && padded <= MAX_LANES);
-        assert!(block.start.len() == padded && block.multiplier.len() == padded && block.bias.len() == padded);
+        assert!((1..=kernels.output.len()).contains(&block.vectors) && padded <= MAX_LANES);
         assert!(at + (PLANES - 1) * plane + padded <= sums.len(), "tile reaches outside its planes");
-        let last = to.iter().copied().max().unwrap_or(0);
-        let (mut bytes, mut floats) = (None, None);
-        let len = match output {
-            Output::Bytes(out, clamp) => {
-                bytes = Some((out.as_mut_ptr(), clamp));
-                out.len()
-            }
-            Output::Floats(out, low) => {
-                floats = Some((out.as_mut_ptr(), low));
-                out.len()
-            }
-            Output::Sums(_) => unreachable!("sums are what it starts from"),
-        };
-        assert!(last + block.used <= len, "tile writes outside its output");
-        let raw = RawTile {
-            input: std::ptr::null(),
-            count: to.len(),
-            pixels: &[],
-            stretches: &[],
-            weights: std::ptr::null(),
-            start: block.start.as_ptr(),
-            multiplier: block.multiplier.as_ptr(),
-            bias: block.bias.as_ptr(),
-            used: block.used,
-            to,
-            bytes,
-            floats,
-            sums: None,
-        };
+        let end = End::new(&block, padded, to, output);
         // SAFETY: made only for instruction sets that the processor has; all that is read or written lies within the slices, as was
-        // just seen. Inputs and weights are not looked at.
-        unsafe { kernels.output[block.vectors - 1](&raw, sums.as_ptr().add(at), plane, done) }
+        // just seen.
+        unsafe { kernels.output[block.vectors - 1](&end, sums.as_ptr().add(at), plane, done) }
     }
 }
 
@@ -264,13 +235,13 @@ pub(super) unsafe fn products<D: WordDot, const P: usize, const R: usize>(t: &Ra
 }
 
 /// The body of every family's way from products to outputs. `sums` is the tile's first lane in the first of 36 planes that are
-/// `plane` apart; `tile` says where its sixteen windows go.
+/// `plane` apart; `end` says where its sixteen windows go.
 ///
 /// # Safety
 /// The processor has `D`'s instruction set, `L` is `D`'s number of lanes, the tile has `vectors` vectors and sixteen places that can
 /// be written, and the planes can be read.
 #[inline(always)]
-pub(super) unsafe fn output<D: Dot, const L: usize>(tile: &RawTile<'_>, sums: *const i32, plane: usize, done: &mut Done, vectors: usize) {
+pub(super) unsafe fn output<D: Dot, const L: usize>(end: &End<'_>, sums: *const i32, plane: usize, done: &mut Done, vectors: usize) {
     const { assert!(D::LANES == L) };
     let mut columns = [[[0; L]; SIDE]; REACH];
     // SAFETY: the caller vouches for every address.
@@ -283,7 +254,7 @@ pub(super) unsafe fn output<D: Dot, const L: usize>(tile: &RawTile<'_>, sums: *c
                 }
                 *column = outputs_1d(&products);
             }
-            let start = tile.start.add(at).cast::<[i32; L]>().read();
+            let start = end.start.add(at).cast::<[i32; L]>().read();
             for y in 0..SIDE {
                 let mut row = [[0; L]; REACH];
                 for x in 0..REACH {
@@ -299,7 +270,7 @@ pub(super) unsafe fn output<D: Dot, const L: usize>(tile: &RawTile<'_>, sums: *c
                 }
             }
         }
-        finish::<D>(tile, done, SIDE * SIDE, vectors);
+        finish::<D>(end, done, SIDE * SIDE, vectors);
     }
 }
 
@@ -354,7 +325,7 @@ impl<D: WordDot> Dot for Words<D> {
 macro_rules! winograd_kernels {
     ($name:ident, $features:literal, $dot:ty, $lanes:literal, $pixels:literal, [$($vectors:literal),+]) => {
         pub(super) const $name: crate::engine::int8::cpu::winograd::WinogradKernels = {
-            use crate::engine::int8::cpu::winograd;
+            use crate::engine::int8::cpu::{tile::End, winograd};
             /// # Safety
             /// A processor with these features, and what [`winograd::input`] asks for.
             #[target_feature(enable = $features)]
@@ -372,9 +343,9 @@ macro_rules! winograd_kernels {
             /// # Safety
             /// A processor with these features, and what [`winograd::output`] asks for.
             #[target_feature(enable = $features)]
-            unsafe fn output<const R: usize>(t: &RawTile<'_>, sums: *const i32, plane: usize, done: &mut winograd::Done) {
+            unsafe fn output<const R: usize>(end: &End<'_>, sums: *const i32, plane: usize, done: &mut winograd::Done) {
                 // SAFETY: passed on to the caller.
-                unsafe { winograd::output::<$dot, $lanes>(t, sums, plane, done, R) }
+                unsafe { winograd::output::<$dot, $lanes>(end, sums, plane, done, R) }
             }
             winograd::WinogradKernels::new(input, &[$(products::<$vectors>),+], &[$(output::<$vectors>),+])
         };

@@ -7,20 +7,11 @@ use super::emulator::Emulator;
 use super::engine::CudaEngine;
 use super::program::{Capacity, ProgramOptions};
 use crate::engine::Isa;
-use crate::engine::int8::tests::{Form, Setup, forms, frame, outputs, setup};
+use crate::engine::int8::tests::{Form, Setup, few_bits, forms, frame, outputs, setup};
 use crate::engine::int8::{Clipped, Int8Engine};
-use crate::graph::Scheme;
 use ndarray::ArrayD;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
-
-/// Weights of four bits instead of eight: integers cut down, scales as they are.
-fn few_bits(scheme: &mut Scheme) {
-    for weight in scheme.weights.values_mut() {
-        weight.integers.mapv_inplace(|w| w / 16);
-        weight.bits = 4;
-    }
-}
 
 fn results(engine: &CudaEngine) -> BTreeMap<String, ArrayD<f32>> {
     engine.outputs().map(|(role, value)| (role.to_owned(), value.to_owned())).collect()

@@ -1,18 +1,21 @@
 //! Tile registers: 32 pixels times 32 channels, 64 bytes deep, in four steps of 16 x 16.
 //!
-//! The kernel is written over [`TileUnit`]. [`Software`] defines the unit, and tests run the whole kernel through it; the
-//! processor's own unit is a thin layer of assembly.
+//! The kernel is written over [`TileUnit`]; the processor's own is a thin layer of assembly. [`registers`] defines the unit in plain
+//! Rust. Tests without such a processor run the assembly, each of whose instructions traps and is then executed there ([`trap`]),
+//! or call it where they cannot.
 
 #[cfg(target_arch = "x86_64")]
 mod hardware;
+#[cfg(test)]
+mod registers;
+#[cfg(all(test, target_arch = "x86_64", target_os = "linux"))]
+pub mod trap;
 mod unit;
 
 use super::super::arithmetic::{Clamp, Finish, Requantize};
 use super::tile::{Dot, RawTile, finish};
 use super::{Kernels, Output, Packed, Tile, portable, window};
 use crate::random::Rng;
-#[cfg(test)]
-use unit::Software;
 use unit::{ROW, ROWS, TileUnit};
 
 #[cfg(target_arch = "x86_64")]
@@ -40,11 +43,12 @@ unsafe fn conv<U: TileUnit, D: Dot, const R: usize>(tile: &RawTile<'_>) {
         let mut tail = [[0u8; ROWS * ROW]; 2];
 
         // Every pixel starts from the same sums: a stride of nothing repeats a row.
-        unit.load::<0>(tile.start.cast(), 0);
-        unit.load::<2>(tile.start.cast(), 0);
+        let start = tile.end.start;
+        unit.load::<0>(start.cast(), 0);
+        unit.load::<2>(start.cast(), 0);
         if R == 2 {
-            unit.load::<1>(tile.start.add(LANES).cast(), 0);
-            unit.load::<3>(tile.start.add(LANES).cast(), 0);
+            unit.load::<1>(start.add(LANES).cast(), 0);
+            unit.load::<3>(start.add(LANES).cast(), 0);
         }
         let mut weights = tile.weights.cast::<u8>();
         for stretch in tile.stretches {
@@ -99,7 +103,7 @@ unsafe fn conv<U: TileUnit, D: Dot, const R: usize>(tile: &RawTile<'_>) {
             unit.store::<3>(to.add(ROWS * R * ROW + ROW), R * ROW);
         }
         drop(unit);
-        finish::<D>(tile, &done, tile.count, R);
+        finish::<D>(&tile.end, &done, tile.count, R);
     }
 }
 
@@ -114,7 +118,7 @@ fn even_step(pixels: &[usize]) -> Option<usize> {
 #[cfg(test)]
 unsafe fn software<const R: usize>(tile: &RawTile<'_>) {
     // SAFETY: passed on to the caller.
-    unsafe { conv::<Software, portable::Plain, R>(tile) }
+    unsafe { conv::<registers::Registers, portable::Plain, R>(tile) }
 }
 
 /// The kernel over the unit in software: for tests, on every processor.
@@ -147,7 +151,7 @@ mod x86 {
 
     /// The kernels of the processor's unit, which it must have; those of AVX-512 if they do not agree with plain code here.
     ///
-    /// The assembly has never met a processor that has the unit, so it is not taken at its word.
+    /// The assembly has met emulators of the unit only, so it is not taken at its word.
     pub fn kernels() -> Kernels {
         static AGREES: OnceLock<bool> = OnceLock::new();
         let agrees = *AGREES.get_or_init(|| {
@@ -159,9 +163,26 @@ mod x86 {
         });
         if agrees { HARDWARE } else { avx512vnni::KERNELS }
     }
+
+    /// The same, unchecked, for tests. On a processor that lacks nothing but the unit, its instructions trap.
+    #[cfg(all(test, target_os = "linux"))]
+    pub fn assembly() -> Option<Kernels> {
+        Isa::Avx512Vnni.is_available().then(|| {
+            if !Isa::Amx.is_available() {
+                trap::install();
+            }
+            HARDWARE
+        })
+    }
 }
+#[cfg(all(test, target_arch = "x86_64", target_os = "linux"))]
+pub use x86::assembly;
 #[cfg(target_arch = "x86_64")]
 pub use x86::kernels;
+#[cfg(all(test, not(all(target_arch = "x86_64", target_os = "linux"))))]
+pub fn assembly() -> Option<Kernels> {
+    None
+}
 
 /// Whether kernels give the bytes of plain code on random tiles: whole and broken rows of registers, pixels in and out of line.
 pub fn agrees_with_portable(kernels: &Kernels) -> bool {

@@ -1,4 +1,4 @@
-//! What the kernel needs of a unit of tile registers, and the software that defines it.
+//! What the kernel needs of a unit of tile registers.
 
 /// Rows of a tile.
 pub const ROWS: usize = 16;
@@ -22,42 +22,24 @@ pub(super) trait TileUnit: Sized {
     unsafe fn dot<const C: usize, const A: usize, const B: usize>(&mut self);
 }
 
-/// The definition, in plain Rust.
-#[cfg(test)]
-pub(super) struct Software([[[u8; ROW]; ROWS]; 8]);
-
-#[cfg(test)]
-impl TileUnit for Software {
-    unsafe fn open() -> Self {
-        Self([[[0xa5; ROW]; ROWS]; 8])
-    }
-
-    unsafe fn load<const T: usize>(&mut self, from: *const u8, stride: usize) {
-        for (r, row) in self.0[T].iter_mut().enumerate() {
-            // SAFETY: the trait's contract.
-            *row = unsafe { from.add(r * stride).cast::<[u8; ROW]>().read() };
-        }
-    }
-
-    unsafe fn store<const T: usize>(&mut self, to: *mut u8, stride: usize) {
-        for (r, row) in self.0[T].iter().enumerate() {
-            // SAFETY: the trait's contract.
-            unsafe { to.add(r * stride).cast::<[u8; ROW]>().write(*row) }
-        }
-    }
-
-    unsafe fn dot<const C: usize, const A: usize, const B: usize>(&mut self) {
-        let (a, b) = (self.0[A], self.0[B]);
-        for (sums, a) in self.0[C].iter_mut().zip(a) {
-            for (lane, sum) in sums.as_chunks_mut::<4>().0.iter_mut().enumerate() {
-                let mut total = i32::from_ne_bytes(*sum);
-                for (quad, b) in a.as_chunks::<4>().0.iter().zip(b) {
-                    for (i, &byte) in quad.iter().enumerate() {
-                        total = total.wrapping_add(i32::from(byte) * i32::from(b[4 * lane + i] as i8));
-                    }
-                }
-                *sum = total.to_ne_bytes();
-            }
-        }
-    }
+/// The operand of LDTILECFG.
+#[repr(C, align(64))]
+pub struct Config {
+    palette: u8,
+    start_row: u8,
+    reserved: [u8; 14],
+    row_bytes: [u16; 16],
+    rows: [u8; 16],
 }
+const _: () = assert!(size_of::<Config>() == 64);
+
+/// Eight registers of full size.
+pub static ALL_WHOLE: Config = {
+    let (mut row_bytes, mut rows) = ([0; 16], [0; 16]);
+    let mut tile = 0;
+    while tile < 8 {
+        (row_bytes[tile], rows[tile]) = (ROW as u16, ROWS as u8);
+        tile += 1;
+    }
+    Config { palette: 1, start_row: 0, reserved: [0; 14], row_bytes, rows }
+};
