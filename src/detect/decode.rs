@@ -2,6 +2,7 @@
 //!
 //! Scores are sigmoids, sizes exponentials, headings arctangents, all in f32 and in the originals' order of operations.
 
+use super::elementary::{atan2, exp};
 use super::nms::{best_first, circle_nms, rotated_nms};
 use super::rotated_iou::BevBox;
 use super::{BoxCode, Candidates, DecodeConfig, Detection, DetectorConfig, NetworkError, Nms, RotationOrder, SizeOrder, YawConvention};
@@ -206,7 +207,7 @@ impl ScoreThreshold {
 }
 
 fn sigmoid(logit: f32) -> f32 {
-    1.0 / (1.0 + (-logit).exp())
+    1.0 / (1.0 + exp(-logit))
 }
 
 fn class_thresholds(config: &DetectorConfig, task: usize) -> Vec<ScoreThreshold> {
@@ -281,11 +282,11 @@ impl<'a> TaskMaps<'a> {
             (index as f32 + at(&self.offset, axis)) * *out_size_factor as f32 * config.grid.voxel[axis] + config.grid.min[axis]
         };
         let center = [along(0, column), along(1, row), at(&self.height, 0)];
-        let coded_size = [0, 1, 2].map(|i| at(&self.size, i).exp());
+        let coded_size = [0, 1, 2].map(|i| exp(at(&self.size, i)));
         let [first, second] = [0, 1].map(|i| at(&self.rotation, i));
         let coded_yaw = match code.rotation {
-            RotationOrder::SinCos => first.atan2(second),
-            RotationOrder::CosSin => second.atan2(first),
+            RotationOrder::SinCos => atan2(first, second),
+            RotationOrder::CosSin => atan2(second, first),
         };
         let velocity = self.velocity.as_ref().map_or([0.0; 2], |map| [at(map, 0), at(map, 1)]);
         let (size, yaw) = size_and_yaw(code, coded_size, coded_yaw);

@@ -4,6 +4,7 @@ mod config;
 mod cuda;
 mod decode;
 mod detector;
+mod elementary;
 mod float;
 mod import;
 mod int8;
