@@ -32,6 +32,13 @@ pub struct DecodeOutput {
     pub non_finite: usize,
 }
 
+impl DecodeOutput {
+    /// Puts boxes that stand by task into order. Equal scores stay in order of their tasks.
+    pub(super) fn sort(&mut self) {
+        self.detections.sort_by(|a, b| b.score.total_cmp(&a.score));
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum DecodeError {
     #[error("the network gave no map `{role}`; it gave {found:?}")]
@@ -94,8 +101,7 @@ pub(super) fn decode_peaks(config: &DetectorConfig, maps: &HeadMaps, peaks: &Pea
         output.detections.extend(kept.into_iter().map(|i| candidates[i].detection(first_label)));
         first_label += group.classes.len();
     }
-    // Stable: equal scores stay in order of their tasks.
-    output.detections.sort_by(|a, b| b.score.total_cmp(&a.score));
+    output.sort();
     Ok(output)
 }
 
@@ -179,9 +185,9 @@ pub(super) fn suppress(config: &DecodeConfig, task: usize, candidates: &[Candida
 /// A threshold that a score must be above, and a bound on the logit that no such score lies below: most cells are dismissed
 /// by one comparison. A logit that is no number is above nothing.
 #[derive(Clone, Copy, Debug)]
-struct ScoreThreshold {
-    score: f32,
-    logit: f32,
+pub(super) struct ScoreThreshold {
+    pub score: f32,
+    pub logit: f32,
 }
 
 impl ScoreThreshold {
@@ -210,7 +216,7 @@ fn sigmoid(logit: f32) -> f32 {
     1.0 / (1.0 + exp(-logit))
 }
 
-fn class_thresholds(config: &DetectorConfig, task: usize) -> Vec<ScoreThreshold> {
+pub(super) fn class_thresholds(config: &DetectorConfig, task: usize) -> Vec<ScoreThreshold> {
     let DecodeConfig { score_threshold, class_thresholds, .. } = &config.decode;
     let threshold = |class: &String| class_thresholds.get(class).map_or(*score_threshold, |own| own.max(*score_threshold));
     config.network.head.tasks[task].classes.iter().map(|class| ScoreThreshold::new(threshold(class))).collect()
@@ -324,7 +330,7 @@ impl Candidate {
         BevBox { center: [x, y], size: [length, width], yaw }
     }
 
-    fn detection(&self, first_label: usize) -> Detection {
+    pub fn detection(&self, first_label: usize) -> Detection {
         let bbox = Box3 { yaw: wrap_angle(self.bbox.yaw), ..self.bbox };
         Detection { bbox, score: self.score, label: first_label + self.class }
     }
