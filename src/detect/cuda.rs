@@ -50,7 +50,9 @@ impl Network for CudaNetwork {
     fn detect(&mut self, config: &DetectorConfig, points: ArrayView2<'_, f32>) -> Option<WholeFrame> {
         if self.config.as_ref() != Some(config) {
             let does = self.engine.set_frame(cuda_frame::rules(config)).unwrap_or(false);
-            tracing::info!(whole_frames = does, "settings of the GPU");
+            if does {
+                tracing::info!("whole frames run on the GPU");
+            }
             self.config = Some(config.clone());
         }
         let standard = points.as_standard_layout();

@@ -6,7 +6,7 @@ use super::test_support::{self, CodeBase};
 use super::*;
 use crate::engine::Isa;
 use crate::engine::int8::Int8Engine;
-use crate::engine::int8::cuda::{CudaEngine, FrameResult};
+use crate::engine::int8::cuda::{CudaEngine, FrameResult, Gpu};
 use crate::engine::int8::tests::{random_params, scheme_of};
 use crate::graph::{Params, Scheme, fold_graph};
 use crate::networks::centerpoint::{BranchRole, Upsample};
@@ -101,10 +101,10 @@ fn clouds(config: &DetectorConfig) -> Vec<(&'static str, Array2<f32>)> {
         odd[[i, i % channels]] = value;
     }
     vec![
-        ("many", cloud(config, 5000, 1)),
+        ("many", cloud(config, 3000, 1)),
         ("none", Array2::zeros((0, channels))),
         ("one", heap(1, 1)),
-        ("all in one pillar", heap(2500, 2)),
+        ("all in one pillar", heap(2100, 2)),
         ("odd numbers", odd),
         ("all odd", Array2::from_elem((40, channels), f32::NAN)),
         ("few", cloud(config, 70, 4)),
@@ -122,14 +122,32 @@ fn voxelizations() -> [(CodeBase, Voxelization, u32, [usize; 2]); 4] {
     ]
 }
 
+/// An engine for an architecture, in an order of threads.
+type OnDevice = dyn Fn(Int8Engine, u32, u64) -> Option<CudaEngine>;
+
+/// On a GPU, if there is one.
+fn gpu(cpu: Int8Engine, _arch: u32, _order: u64) -> Option<CudaEngine> {
+    let opened = Gpu::open(0).inspect_err(|error| println!("skipped: no GPU to run on ({error})"));
+    Some(CudaEngine::on(opened.ok()?, cpu).expect("fits"))
+}
+
 #[test]
 fn frames_are_the_same_from_points_to_boxes() {
+    frames_are_the_same(&CudaEngine::emulated);
+}
+
+#[test]
+fn frames_are_the_same_on_a_gpu() {
+    frames_are_the_same(&gpu);
+}
+
+fn frames_are_the_same(on_device: &OnDevice) {
     for (order, (code_base, voxelization, arch, size)) in voxelizations().into_iter().enumerate() {
         let mut config = small(code_base, size);
         config.voxelization = voxelization;
         config.decode.score_threshold = 0.55;
         let quantized = Quantized::new(config.clone(), &cloud(&config, 2000, 2));
-        let Some(gpu) = CudaEngine::emulated(quantized.engine(), arch, order as u64) else { return };
+        let Some(gpu) = on_device(quantized.engine(), arch, order as u64) else { return };
         let mut on_cpu = Detector::new(config.clone(), Box::new(Portable(quantized.engine()))).unwrap();
         let mut on_gpu = CudaNetwork::of(gpu);
         for (name, points) in clouds(&config) {
@@ -180,6 +198,15 @@ fn head_maps(config: &DetectorConfig, loud: f32, seed: u64) -> Vec<(String, Arra
 
 #[test]
 fn boxes_are_the_same_whatever_the_maps_hold() {
+    boxes_are_the_same(&CudaEngine::emulated);
+}
+
+#[test]
+fn boxes_are_the_same_on_a_gpu() {
+    boxes_are_the_same(&gpu);
+}
+
+fn boxes_are_the_same(on_device: &OnDevice) {
     let rotated = |pre, kernel| Nms::Rotated { pre, post: 40, threshold: 0.2, kernel };
     let min_radius = vec![4.0, 0.0, 0.3];
     let suppressions = [
@@ -196,7 +223,7 @@ fn boxes_are_the_same_whatever_the_maps_hold() {
         config.decode.candidates = candidates;
         config.decode.class_thresholds.insert("bus".into(), 0.6);
         let quantized = Quantized::new(config.clone(), &cloud(&config, 300, 2));
-        let Some(mut gpu) = CudaEngine::emulated(quantized.engine(), 800, 2) else { return };
+        let Some(mut gpu) = on_device(quantized.engine(), 800, 2) else { return };
         for (i, nms) in suppressions.iter().enumerate() {
             config.decode.nms = nms.clone();
             assert!(gpu.set_frame(rules(&config)).expect("fits"));

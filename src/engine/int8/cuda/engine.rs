@@ -167,9 +167,22 @@ impl CudaEngine {
     }
 
     pub(super) fn rebuild(&mut self) -> Result<(), DeviceError> {
+        if let Some(error) = &self.fault {
+            return Err(error.clone());
+        }
         self.device.clear();
         self.program = Program::build(&self.cpu, self.device.as_mut(), self.options, self.frame.as_ref())?;
         Ok(())
+    }
+
+    /// Where it fails, the device is not used any more.
+    pub(super) fn rebuild_or_fail(&mut self) -> Result<(), DeviceError> {
+        let first = self.fault.is_none();
+        self.rebuild().inspect_err(|error| {
+            if first {
+                self.fail(error);
+            }
+        })
     }
 
     /// The outputs of the last run by role: `[1, height, width, channels]`.
@@ -193,7 +206,7 @@ impl CudaEngine {
     /// As [`CudaEngine::on`]; the CPU runs from then on.
     pub fn set_dense(&mut self, dense: bool) -> Result<(), DeviceError> {
         self.options.dense = dense;
-        self.rebuild().inspect_err(|error| self.fail(error))
+        self.rebuild_or_fail()
     }
 
     /// Runs once more, over what the last frame left on the device, what the device does, and waits for it: the time without any
@@ -219,7 +232,7 @@ impl CudaEngine {
     /// As [`CudaEngine::on`]; the CPU runs from then on.
     pub fn time_steps(&mut self, by_step: bool) -> Result<(), DeviceError> {
         self.options.by_step = by_step;
-        self.rebuild().inspect_err(|error| self.fail(error))
+        self.rebuild_or_fail()
     }
 
     /// What each step was, and how long it took in the last run if steps are timed.

@@ -66,7 +66,7 @@ impl CudaEngine {
     pub fn set_frame(&mut self, rules: FrameRules) -> Result<bool, DeviceError> {
         if self.frame.as_ref() != Some(&rules) {
             self.frame = Some(rules);
-            self.rebuild().inspect_err(|error| self.fail(error))?;
+            self.rebuild_or_fail()?;
         }
         Ok(self.program.frame.is_some())
     }

@@ -14,6 +14,8 @@ mod driver;
 mod emulator;
 mod engine;
 mod frame;
+#[cfg(test)]
+mod layer_tests;
 mod program;
 mod segment;
 #[cfg(test)]

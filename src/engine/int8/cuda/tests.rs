@@ -15,7 +15,7 @@ use proptest::prelude::*;
 use std::collections::BTreeMap;
 
 /// Weights of four bits instead of eight: integers cut down, scales as they are.
-fn few_bits(scheme: &mut Scheme) {
+pub(super) fn few_bits(scheme: &mut Scheme) {
     for weight in scheme.weights.values_mut() {
         weight.integers.mapv_inplace(|w| w / 16);
         weight.bits = 4;
