@@ -25,7 +25,7 @@ enum Layer {
     Residual,
     /// Of two branches, one of them as wide as half of the canvas and brought back.
     Concat,
-    /// So many convolutions of the same input, each with its own output.
+    /// So many pairs of convolutions of the same input, each with its own output: the second ones read where no pixel's multiple of 16 is.
     Heads {
         count: usize,
     },
@@ -74,7 +74,12 @@ fn is_the_same(case: Case, arch: u32, order: u64) -> Result<(), TestCaseError> {
             let same = b.add("same", conv(inputs, 5, 1, 1, 0, true), &[x]);
             ends.push(b.add("concat", Op::Concat, &[up, same]));
         }
-        Layer::Heads { count } => ends.extend((0..count).map(|i| b.add(format!("head{i}"), conv(inputs, 1 + i, 3, 1, 1, false), &[x]))),
+        Layer::Heads { count } => {
+            for i in 0..count {
+                let y = b.add(format!("head{i}.0"), conv(inputs, 3 + 2 * i, 3, 1, 1, relu), &[x]);
+                ends.push(b.add(format!("head{i}.1"), conv(3 + 2 * i, 1 + i, 3, 1, 1, false), &[y]));
+            }
+        }
     }
     for (i, &end) in ends.iter().enumerate() {
         // Bytes are read by a layer of their own; what leaves the graph is floats.
