@@ -16,10 +16,10 @@ use ndarray::{Array2, Array3};
 /// A code base's network made small: so many pillars along x and y, head maps of half of that.
 fn small(code_base: CodeBase, cells: [usize; 2]) -> DetectorConfig {
     let mut config = test_support::config(code_base);
-    for axis in 0..2 {
+    for (axis, count) in cells.into_iter().enumerate() {
         // Bounds that are no multiples of anything.
         config.grid.min[axis] = -2.3;
-        config.grid.max[axis] = -2.3 + cells[axis] as f32 * config.grid.voxel[axis];
+        config.grid.max[axis] = -2.3 + count as f32 * config.grid.voxel[axis];
     }
     let network = &mut config.network;
     network.encoder.layers.iter_mut().for_each(|width| *width = 8);

@@ -10,9 +10,9 @@ use std::f64::consts::{FRAC_2_PI, FRAC_PI_2, FRAC_PI_4, LOG2_E, PI};
 /// Angles beyond this have no sine here: no heading is so far around.
 const LARGEST_ANGLE: f64 = 1e6;
 /// ln 2 and pi/2 in two parts, the first of which has so few digits that its multiples here are exact.
-const LN_2: [f64; 2] = [0.693_147_180_369_123_816_49, 1.908_214_929_270_587_700e-10];
-const HALF_PI: [f64; 2] = [1.570_796_326_734_125_614_17, 6.077_100_506_506_192_249_32e-11];
-const ATAN_HALF: f64 = 0.463_647_609_000_806_116_21;
+const LN_2: [f64; 2] = [0.693_147_180_369_123_8, 1.908_214_929_270_587_7e-10];
+const HALF_PI: [f64; 2] = [1.570_796_326_734_125_6, 6.077_100_506_506_192e-11];
+const ATAN_HALF: f64 = 0.463_647_609_000_806_1;
 
 /// A polynomial, from the highest coefficient down.
 fn horner(x: f64, coefficients: &[f64]) -> f64 {

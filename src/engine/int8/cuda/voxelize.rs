@@ -64,7 +64,7 @@ impl Builder<'_> {
     /// The launches that put points into pillars, and write them where the network's inputs are. `None` for a network that takes in
     /// anything else. `totals` gets the frame's numbers.
     pub(super) fn voxelize(&mut self, rules: &PointRules, totals: Memory) -> Result<Option<(PointMemory, Vec<Launch>)>, DeviceError> {
-        let (&[ref input], &[ref index], &[ref scatter]) = (&self.inputs[..], &self.indices[..], &self.scatters[..]) else {
+        let ([input], [index], [scatter]) = (&self.inputs[..], &self.indices[..], &self.scatters[..]) else {
             return Ok(None);
         };
         let (features, offsets, index_counts) = (input.memory, index.offsets, index.counts);
