@@ -1,16 +1,21 @@
 //! The integer engine on a GPU as the network of a detector, and the choice between it and the CPU.
 
 use super::detector::LayerTime;
-use super::{HeadMaps, Int8NetworkError, Model, Network, NetworkError, PillarInput, network};
+use super::{DetectorConfig, HeadMaps, Int8NetworkError, Model, Network, NetworkError, PillarInput, WholeFrame, cuda_frame, network};
 use crate::engine::int8::cuda::{CudaEngine, DeviceError, Gpu};
 use crate::engine::int8::{Clipped, Int8Engine};
 use crate::engine::{DeviceChoice, Isa};
+use ndarray::ArrayView2;
 
 /// A quantized model's network on a GPU. Its results are the CPU's, byte for byte.
-struct CudaNetwork(CudaEngine);
+pub(super) struct CudaNetwork {
+    engine: CudaEngine,
+    /// The settings that whole frames are run with.
+    config: Option<DetectorConfig>,
+}
 
 #[derive(Debug, thiserror::Error)]
-enum CudaNetworkError {
+pub(super) enum CudaNetworkError {
     #[error(transparent)]
     Model(#[from] Int8NetworkError),
     #[error(transparent)]
@@ -18,33 +23,57 @@ enum CudaNetworkError {
 }
 
 impl CudaNetwork {
-    fn new(model: &Model, isa: Isa, gpu: Gpu) -> Result<Self, CudaNetworkError> {
+    pub fn new(model: &Model, isa: Isa, gpu: Gpu) -> Result<Self, CudaNetworkError> {
         let quantization = model.quantization().ok_or(Int8NetworkError::NotQuantized)?;
         let cpu = Int8Engine::new(model.graph(), model.params(), &quantization.scheme, isa).map_err(Int8NetworkError::from)?;
-        Ok(Self(CudaEngine::on(gpu, cpu)?))
+        Ok(Self { engine: CudaEngine::on(gpu, cpu)?, config: None })
+    }
+}
+
+#[cfg(test)]
+impl CudaNetwork {
+    pub fn of(engine: CudaEngine) -> Self {
+        Self { engine, config: None }
+    }
+
+    pub fn engine(&mut self) -> &mut CudaEngine {
+        &mut self.engine
     }
 }
 
 impl Network for CudaNetwork {
     fn run(&mut self, input: &PillarInput) -> Result<HeadMaps, NetworkError> {
-        self.0.run(&input.to_inputs())?;
-        HeadMaps::from_outputs(self.0.outputs().map(|(role, map)| (role.to_owned(), map.as_standard_layout().into_owned())))
+        self.engine.run(&input.to_inputs())?;
+        HeadMaps::from_outputs(self.engine.outputs().map(|(role, map)| (role.to_owned(), map.as_standard_layout().into_owned())))
+    }
+
+    fn detect(&mut self, config: &DetectorConfig, points: ArrayView2<'_, f32>) -> Option<WholeFrame> {
+        if self.config.as_ref() != Some(config) {
+            let does = self.engine.set_frame(cuda_frame::rules(config)).unwrap_or(false);
+            if does {
+                tracing::info!("whole frames run on the GPU");
+            }
+            self.config = Some(config.clone());
+        }
+        let standard = points.as_standard_layout();
+        let result = self.engine.run_frame(standard.as_slice()?)?;
+        Some(cuda_frame::whole_frame(config, points.nrows(), &result))
     }
 
     fn count_clipped(&mut self, count: bool) {
-        self.0.count_clipped(count);
+        self.engine.count_clipped(count);
     }
 
     fn clipped(&self) -> Vec<(String, Clipped)> {
-        self.0.clipped().map(|(nodes, clipped)| (nodes.join(", "), clipped)).collect()
+        self.engine.clipped().map(|(nodes, clipped)| (nodes.join(", "), clipped)).collect()
     }
 
     fn time_layers(&mut self, by_layer: bool) -> Result<(), NetworkError> {
-        Ok(self.0.time_steps(by_layer)?)
+        Ok(self.engine.time_steps(by_layer)?)
     }
 
     fn layers(&self) -> Vec<LayerTime> {
-        self.0.steps()
+        self.engine.steps()
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Scores are sigmoids, sizes exponentials, headings arctangents, all in f32 and in the originals' order of operations.
 
+use super::elementary::{atan2, exp};
 use super::nms::{best_first, circle_nms, rotated_nms};
 use super::rotated_iou::BevBox;
 use super::{BoxCode, Candidates, DecodeConfig, Detection, DetectorConfig, NetworkError, Nms, RotationOrder, SizeOrder, YawConvention};
@@ -29,6 +30,13 @@ pub struct DecodeOutput {
     pub candidates: usize,
     /// Candidates above their thresholds whose box had a number that is not finite. They are dropped.
     pub non_finite: usize,
+}
+
+impl DecodeOutput {
+    /// Puts boxes that stand by task into order. Equal scores stay in order of their tasks.
+    pub(super) fn sort(&mut self) {
+        self.detections.sort_by(|a, b| b.score.total_cmp(&a.score));
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -93,8 +101,7 @@ pub(super) fn decode_peaks(config: &DetectorConfig, maps: &HeadMaps, peaks: &Pea
         output.detections.extend(kept.into_iter().map(|i| candidates[i].detection(first_label)));
         first_label += group.classes.len();
     }
-    // Stable: equal scores stay in order of their tasks.
-    output.detections.sort_by(|a, b| b.score.total_cmp(&a.score));
+    output.sort();
     Ok(output)
 }
 
@@ -178,9 +185,9 @@ pub(super) fn suppress(config: &DecodeConfig, task: usize, candidates: &[Candida
 /// A threshold that a score must be above, and a bound on the logit that no such score lies below: most cells are dismissed
 /// by one comparison. A logit that is no number is above nothing.
 #[derive(Clone, Copy, Debug)]
-struct ScoreThreshold {
-    score: f32,
-    logit: f32,
+pub(super) struct ScoreThreshold {
+    pub score: f32,
+    pub logit: f32,
 }
 
 impl ScoreThreshold {
@@ -206,10 +213,10 @@ impl ScoreThreshold {
 }
 
 fn sigmoid(logit: f32) -> f32 {
-    1.0 / (1.0 + (-logit).exp())
+    1.0 / (1.0 + exp(-logit))
 }
 
-fn class_thresholds(config: &DetectorConfig, task: usize) -> Vec<ScoreThreshold> {
+pub(super) fn class_thresholds(config: &DetectorConfig, task: usize) -> Vec<ScoreThreshold> {
     let DecodeConfig { score_threshold, class_thresholds, .. } = &config.decode;
     let threshold = |class: &String| class_thresholds.get(class).map_or(*score_threshold, |own| own.max(*score_threshold));
     config.network.head.tasks[task].classes.iter().map(|class| ScoreThreshold::new(threshold(class))).collect()
@@ -281,11 +288,11 @@ impl<'a> TaskMaps<'a> {
             (index as f32 + at(&self.offset, axis)) * *out_size_factor as f32 * config.grid.voxel[axis] + config.grid.min[axis]
         };
         let center = [along(0, column), along(1, row), at(&self.height, 0)];
-        let coded_size = [0, 1, 2].map(|i| at(&self.size, i).exp());
+        let coded_size = [0, 1, 2].map(|i| exp(at(&self.size, i)));
         let [first, second] = [0, 1].map(|i| at(&self.rotation, i));
         let coded_yaw = match code.rotation {
-            RotationOrder::SinCos => first.atan2(second),
-            RotationOrder::CosSin => second.atan2(first),
+            RotationOrder::SinCos => atan2(first, second),
+            RotationOrder::CosSin => atan2(second, first),
         };
         let velocity = self.velocity.as_ref().map_or([0.0; 2], |map| [at(map, 0), at(map, 1)]);
         let (size, yaw) = size_and_yaw(code, coded_size, coded_yaw);
@@ -323,7 +330,7 @@ impl Candidate {
         BevBox { center: [x, y], size: [length, width], yaw }
     }
 
-    fn detection(&self, first_label: usize) -> Detection {
+    pub fn detection(&self, first_label: usize) -> Detection {
         let bbox = Box3 { yaw: wrap_angle(self.bbox.yaw), ..self.bbox };
         Detection { bbox, score: self.score, label: first_label + self.class }
     }

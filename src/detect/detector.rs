@@ -3,7 +3,8 @@
 use super::{
     CloudTraits, DecodeConfig, DecodeError, Detection, DetectorConfig, FloatNetwork, HeadMaps, Int8Network, Model, PillarError,
     PillarInput, PillarReport, Pillarizer, cloud_traits,
-    decode::{self, Peaks},
+    decode::{self, DecodeOutput, Peaks},
+    pillars::MAX_ROWS,
 };
 use crate::engine::{Isa, int8};
 use ndarray::ArrayView2;
@@ -26,6 +27,12 @@ pub trait Network: Send {
     /// As [`Network::run`].
     fn run_at_cells(&mut self, input: &PillarInput, _choose: &mut ChooseCells<'_>) -> Result<HeadMaps, NetworkError> {
         self.run(input)
+    }
+
+    /// From points, `[points, channels]`, to boxes, for a network whose device does the steps before and behind it as well. The result is what
+    /// the stages would give. `None`: it does not, or not this time.
+    fn detect(&mut self, _config: &DetectorConfig, _points: ArrayView2<'_, f32>) -> Option<WholeFrame> {
+        None
     }
 
     /// Takes back maps that nobody needs any more; a network may write the next ones into them.
@@ -51,6 +58,13 @@ pub trait Network: Send {
     fn layers(&self) -> Vec<LayerTime> {
         Vec::new()
     }
+}
+
+/// What [`Network::detect`] found.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WholeFrame {
+    pub pillars: PillarReport,
+    pub decoded: DecodeOutput,
 }
 
 /// The engine that belongs to a model: integers if it is quantized, floats if not.
@@ -91,7 +105,7 @@ pub struct Detections {
     pub non_finite_boxes: usize,
 }
 
-/// Wall-clock time of each stage.
+/// Wall-clock time of each stage. Where a device does the whole frame, all of it counts as the network's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StageTimes {
     pub voxelize: Duration,
@@ -160,6 +174,11 @@ impl Detector {
     /// Points with other channels than the model's, or a network that fails.
     pub fn detect(&mut self, points: ArrayView2<'_, f32>) -> Result<Detections, DetectError> {
         let mut watch = Stopwatch(Instant::now());
+        if let Some(WholeFrame { pillars, decoded }) = self.whole_frame(points) {
+            let times = StageTimes { network: watch.lap(), ..Default::default() };
+            return Ok(Detections { boxes: decoded.detections, times, pillars, non_finite_boxes: decoded.non_finite });
+        }
+        watch.lap();
         let pillars = self.pillarize(points)?;
         let voxelize = watch.lap();
         let (config, mut peaks, mut choosing) = (&self.config, None, Duration::ZERO);
@@ -197,6 +216,12 @@ impl Detector {
         let peaks = Peaks::of(&self.config, &maps)?;
         let decode = watch.lap();
         self.boxes(maps, &peaks, pillars.report, StageTimes { voxelize, network, decode })
+    }
+
+    /// On the network's device, if all that is wanted are boxes. What cannot be put into pillars is the stages' to refuse.
+    fn whole_frame(&mut self, points: ArrayView2<'_, f32>) -> Option<WholeFrame> {
+        let fits = points.ncols() == self.config.points.features.len() && points.nrows() <= MAX_ROWS;
+        if fits && self.traits.is_none() { self.network.detect(&self.config, points) } else { None }
     }
 
     fn pillarize(&mut self, points: ArrayView2<'_, f32>) -> Result<PillarInput, PillarError> {

@@ -2,8 +2,12 @@
 
 mod config;
 mod cuda;
+mod cuda_frame;
+#[cfg(test)]
+mod cuda_tests;
 mod decode;
 mod detector;
+mod elementary;
 mod float;
 mod import;
 mod int8;
@@ -28,7 +32,7 @@ pub use config::{
 pub use cuda::network_on;
 pub use decode::{DecodeError, DecodeOutput, HeadMaps, decode};
 pub use detector::{
-    ChooseCells, Clipped, DetectError, Detections, Detector, LayerTime, Network, NetworkError, StageTimes, isa_in_use, network,
+    ChooseCells, Clipped, DetectError, Detections, Detector, LayerTime, Network, NetworkError, StageTimes, WholeFrame, isa_in_use, network,
 };
 pub use float::FloatNetwork;
 pub use import::{ImportError, Imported, import, import_file};

@@ -1,6 +1,7 @@
 //! Non-maximum suppression: of candidates that overlap, the best stays.
 
 use super::RotatedKernel;
+use super::elementary::hypot;
 use super::rotated_iou::{BevBox, Iou3d, Mmcv, OverlapKernel};
 
 /// Suppression by rotated overlap. Returns positions in `boxes`, best score first; equal scores in order of position.
@@ -66,7 +67,7 @@ struct BoundingCircle {
 
 impl BoundingCircle {
     fn of(b: &BevBox) -> Self {
-        let half_diagonal = b.size[0].hypot(b.size[1]) / 2.0;
+        let half_diagonal = hypot(b.size[0], b.size[1]) / 2.0;
         let rounding = 1e-5 * (b.center[0].abs() + b.center[1].abs());
         Self { center: b.center, radius: 1.001 * half_diagonal + 0.03 + rounding }
     }

@@ -61,7 +61,7 @@ pub enum PillarError {
 /// Cells of the largest grid: 8192 x 8192, 256 MiB of lookup table.
 const MAX_CELLS: usize = 1 << 26;
 /// Rows are counted in u32, and a pillar adds at most one to its points.
-const MAX_ROWS: usize = (u32::MAX / 2) as usize;
+pub(super) const MAX_ROWS: usize = (u32::MAX / 2) as usize;
 const EMPTY: u32 = u32::MAX;
 
 /// Puts points into pillars. Keeps its lookup table between frames.
@@ -279,7 +279,7 @@ impl Pillarizer {
     /// Fills in the offsets from the mean and from the centre, beside the channels that are there already.
     fn append_offsets(&self, pillars: &[Pillar], index: &PillarIndex, features: &mut [f32]) {
         let width = self.width();
-        let first_center: [f32; 3] = std::array::from_fn(|axis| self.grid.voxel[axis].mul_add(0.5, self.grid.min[axis]));
+        let first_center = self.grid.first_center();
         for (pillar, &first_row) in pillars.iter().zip(&index.offsets) {
             let start = first_row as usize * width;
             let rows = &mut features[start..start + pillar.points as usize * width];
@@ -305,6 +305,13 @@ impl Pillarizer {
                 }
             }
         }
+    }
+}
+
+impl Grid {
+    /// Of the first cell.
+    pub(super) fn first_center(&self) -> [f32; 3] {
+        std::array::from_fn(|axis| self.voxel[axis].mul_add(0.5, self.min[axis]))
     }
 }
 

@@ -5,6 +5,8 @@
 //! other), order them around, and add up triangles; they differ in every detail of how. For the exact overlap see
 //! [`crate::geometry::bev_iou`].
 
+use super::elementary::{atan2, sin_cos};
+
 /// A rectangle seen from above, in the convention of the kernel that it is given to.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct BevBox {
@@ -151,7 +153,7 @@ impl Iou3d {
 fn sort_by_angle(points: &mut [Point], middle: Point) {
     let mut angles = [0f32; MAX_POINTS];
     for (angle, p) in angles.iter_mut().zip(points.iter()) {
-        *angle = (p[1] - middle[1]).atan2(p[0] - middle[0]);
+        *angle = atan2(p[1] - middle[1], p[0] - middle[0]);
     }
     for i in 1..points.len() {
         let mut j = i;
@@ -165,7 +167,7 @@ fn sort_by_angle(points: &mut [Point], middle: Point) {
 
 impl OverlapKernel for Iou3d {
     fn prepare(b: &BevBox) -> Self {
-        let (sin, cos) = (b.yaw.sin(), b.yaw.cos());
+        let (sin, cos) = sin_cos(b.yaw);
         let [cx, cy] = b.center;
         let half = b.size.map(|s| s / 2.0);
         let [x1, x2] = [cx - half[0], cx + half[0]];
@@ -313,12 +315,12 @@ impl OverlapKernel for Mmcv {
         let low: Point = std::array::from_fn(|i| b.center[i] - b.size[i] / 2.0);
         let high: Point = std::array::from_fn(|i| b.center[i] + b.size[i] / 2.0);
         let size = minus(high, low);
-        let (sin, cos) = f64::from(b.yaw).sin_cos();
+        let (sin, cos) = sin_cos(b.yaw);
         Self {
             center: std::array::from_fn(|i| (low[i] + high[i]) / 2.0),
             size,
-            half_cos: cos as f32 * 0.5,
-            half_sin: sin as f32 * 0.5,
+            half_cos: cos * 0.5,
+            half_sin: sin * 0.5,
             area: size[0] * size[1],
         }
     }

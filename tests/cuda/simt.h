@@ -39,6 +39,7 @@
 
 #define __device__
 #define __forceinline__ inline
+#define __noinline__ __attribute__((noinline))
 
 namespace simt {
 
@@ -196,7 +197,7 @@ inline void barrier() {
 }
 
 // Rubbish into shared memory, once a block.
-inline void declare_shared(const char* name, void* memory, size_t bytes) {
+inline void declare_shared(const std::string& name, void* memory, size_t bytes) {
     unsigned long& block = shared_of_block[name];
     if (block != block_count) memset(memory, (int)(0x5a + block_count * 37), bytes);
     block = block_count;
@@ -327,6 +328,21 @@ inline float __fmaf_rn(float a, float b, float c) { return std::fma(a, b, c); }
 inline float __fmul_rn(float a, float b) { return a * b; }
 inline float __fadd_rn(float a, float b) { return a + b; }
 inline float __fdiv_rn(float a, float b) { return a / b; }
+inline unsigned __float_as_uint(float x) {
+    unsigned bits;
+    memcpy(&bits, &x, 4);
+    return bits;
+}
+inline float __uint_as_float(unsigned bits) {
+    float x;
+    memcpy(&x, &bits, 4);
+    return x;
+}
+inline double __longlong_as_double(long long bits) {
+    double x;
+    memcpy(&x, &bits, 8);
+    return x;
+}
 inline int __float2int_rn(float x) { return (int)std::nearbyint(x); }
 inline int __popc(unsigned x) { return __builtin_popcount(x); }
 inline unsigned atomicAdd(unsigned* p, unsigned by) { return std::exchange(*p, *p + by); }
@@ -341,10 +357,26 @@ inline unsigned __ballot_sync(unsigned, bool vote) {
     });
 }
 
-inline unsigned __shfl_sync(unsigned, unsigned value, int from) {
-    return simt::meet<unsigned, unsigned>("shuffle", value, [from](const unsigned* in, unsigned* out) {
-        for (int l = 0; l < simt::WARP; l++) out[l] = in[from];
+struct Shuffled {
+    unsigned value, from;
+};
+
+// Each lane names the lane from which it takes.
+inline unsigned shuffle(const char* place, unsigned value, unsigned from) {
+    return simt::meet<Shuffled, unsigned>(place, {value, from}, [](const Shuffled* in, unsigned* out) {
+        for (int l = 0; l < simt::WARP; l++) out[l] = in[in[l].from % simt::WARP].value;
     });
+}
+
+inline unsigned own_lane() { return simt::current->thread % simt::WARP; }
+inline unsigned __shfl_sync(unsigned, unsigned value, int from) { return shuffle("shuffle", value, (unsigned)from); }
+inline unsigned __shfl_up_sync(unsigned, unsigned value, unsigned by) {
+    return shuffle("shuffle up", value, own_lane() < by ? own_lane() : own_lane() - by);
+}
+inline unsigned __shfl_xor_sync(unsigned, unsigned value, unsigned by) { return shuffle("shuffle across", value, own_lane() ^ by); }
+
+inline void __syncwarp() {
+    simt::meet<bool, bool>("warp barrier", true, [](const bool*, bool*) {});
 }
 
 // What device.cuh has for a device.
@@ -356,7 +388,7 @@ inline unsigned __shfl_sync(unsigned, unsigned value, int from) {
 
 #define SHARED(name, bytes)                                   \
     static __attribute__((aligned(16))) u8 name[bytes];       \
-    simt::declare_shared(__PRETTY_FUNCTION__, name, bytes)
+    simt::declare_shared(std::string(__PRETTY_FUNCTION__) + #name, name, bytes)
 
 #if ARCH >= 800
 inline void copy_async16(void* to, const void* from) { simt::copy_async(to, from); }

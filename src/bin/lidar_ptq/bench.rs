@@ -3,12 +3,14 @@
 use crate::options::{CloudArgs, DeviceArgs, use_threads};
 use anyhow::{Context, bail};
 use lidar_ptq::detect::{
-    ChooseCells, Detector, FloatNetwork, HeadMaps, LayerTime, Model, Network, NetworkError, PillarInput, isa_in_use, network_on,
+    ChooseCells, Detector, DetectorConfig, FloatNetwork, HeadMaps, LayerTime, Model, Network, NetworkError, PillarInput, WholeFrame,
+    isa_in_use, network_on,
 };
 use lidar_ptq::engine::Isa;
 use lidar_ptq::engine::int8::measured_peak;
 use lidar_ptq::eval::table::Table;
 use lidar_ptq::node::{Inputs, LabelledEvent, Perception, Stage, Summary, replay, wanted_fields};
+use ndarray::ArrayView2;
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -72,6 +74,12 @@ impl Network for Logged {
         let maps = self.network.run_at_cells(input, choose)?;
         self.log();
         Ok(maps)
+    }
+
+    fn detect(&mut self, config: &DetectorConfig, points: ArrayView2<'_, f32>) -> Option<WholeFrame> {
+        let found = self.network.detect(config, points)?;
+        self.log();
+        Some(found)
     }
 
     fn recycle(&mut self, maps: HeadMaps) {

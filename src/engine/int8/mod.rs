@@ -16,7 +16,7 @@ mod peak;
 mod plan;
 mod repeat;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod winograd;
 
 pub use arithmetic::{Clamp, Finish, Grid, Quantizer, Requantize};

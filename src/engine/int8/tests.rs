@@ -82,25 +82,37 @@ pub(super) struct Setup {
 /// Random weights, and a scheme whose ranges come from a run.
 pub(super) fn setup(form: &Form, inputs: &Inputs<f32>) -> Setup {
     let graph = fold_graph(&network(form));
-    let mut rng = Rng::new(form.seed, "weights");
+    let params = random_params(&graph, form.seed);
+    let floats: Vec<&str> = [("block1.1", form.float[0]), ("head1.1", form.float[1])].iter().filter(|f| f.1).map(|f| f.0).collect();
+    let scheme = scheme_of(&graph, &params, inputs, &floats, form.signed);
+    Setup { graph, params, scheme }
+}
+
+/// Weights of a folded graph.
+pub(crate) fn random_params(graph: &Graph, seed: u64) -> Params {
+    let mut rng = Rng::new(seed, "weights");
     let mut params = Params::default();
     for spec in graph.params() {
         let fan: usize = spec.shape.iter().skip(1).product();
         let reach = if spec.shape.len() == 1 { 0.3 } else { (6.0 / fan as f32).sqrt() };
         params.0.insert(spec.name, ArrayD::from_shape_fn(spec.shape, |_| rng.range(-reach, reach)));
     }
+    params
+}
+
+/// Eight bits for all layers but the pillar network and `floats`, by what a run's values reach.
+pub(crate) fn scheme_of(graph: &Graph, params: &Params, inputs: &Inputs<f32>, floats: &[&str], is_signed: bool) -> Scheme {
     let mut ranges: BTreeMap<String, f32> = BTreeMap::new();
-    let mut engine = FloatEngine::new(&graph, &params).expect("fits");
+    let mut engine = FloatEngine::new(graph, params).expect("fits");
     engine
         .run_observing(inputs, &mut |node, value| {
             ranges.insert(node.name.clone(), value.iter().fold(1e-3, |m, x| x.abs().max(m)));
         })
         .expect("runs");
     let mut scheme = Scheme::default();
-    let floats: Vec<&str> = [("block1.1", form.float[0]), ("head1.1", form.float[1])].iter().filter(|f| f.1).map(|f| f.0).collect();
     for node in &graph.nodes {
         if node.op.is_layer() {
-            if node.name.starts_with("pfn") || floats.contains(&node.name.as_str()) {
+            if matches!(node.op, Op::Linear { .. }) || floats.contains(&node.name.as_str()) {
                 scheme.float.insert(node.name.clone(), "test".into());
                 continue;
             }
@@ -111,21 +123,19 @@ pub(super) fn setup(form: &Form, inputs: &Inputs<f32>) -> Setup {
             scheme.weights.insert(node.name.clone(), weight);
         }
     }
-    for node in graph
-        .nodes
-        .iter()
-        .filter(|n| n.name == "scatter" || (n.shape.len() == 4 && !graph.outputs.iter().any(|o| graph.nodes[o.node].name == n.name)))
-    {
-        let of = if node.name.starts_with("up") { "concat" } else { &node.name };
-        let id = graph.node(of).expect("there");
-        let signed = form.signed && !graph.nodes[id].op.has_relu() && of != "concat";
+    let is_output = |id: NodeId| graph.outputs.iter().any(|o| o.node == id);
+    for (id, node) in graph.nodes.iter().enumerate().filter(|(id, n)| n.shape.len() == 4 && !is_output(*id)) {
+        let concat = graph.nodes.iter().position(|n| n.op == Op::Concat && n.inputs.contains(&id));
+        let of = concat.unwrap_or(id);
+        let signed = is_signed && !graph.nodes[of].op.has_relu() && graph.nodes[of].op != Op::Concat;
+        let name = &graph.nodes[of].name;
         // A zero point where nothing is symmetric, to test those too.
-        let zero_point = if form.signed && of == "shared" { 3 } else { 0 };
-        let scale = ranges[of] / if signed { 127.0 } else { 255.0 };
+        let zero_point = if is_signed && name == "shared" { 3 } else { 0 };
+        let scale = ranges[name] / if signed { 127.0 } else { 255.0 };
         scheme.activations.insert(node.name.clone(), Activation { bits: 8, signed, scale, zero_point });
     }
-    scheme.check(&graph).expect("made for this graph");
-    Setup { graph, params, scheme }
+    scheme.check(graph).expect("made for this graph");
+    scheme
 }
 
 /// Weights of four bits instead of eight: integers cut down, scales as they are.

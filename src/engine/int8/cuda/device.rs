@@ -139,6 +139,8 @@ pub enum DeviceError {
     Compiler { arch: u32, log: String },
     #[error("the GPU has not enough memory: {bytes} bytes more were asked for")]
     OutOfMemory { bytes: usize },
+    #[error("the GPU did not finish within {seconds} s, and is taken to hang")]
+    Hangs { seconds: u64 },
     #[error("the plan does not fit the GPU: {0}")]
     Plan(String),
     #[error("{doing}: {what}")]

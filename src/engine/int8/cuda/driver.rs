@@ -6,19 +6,30 @@ use super::compile::{self, OLDEST_ARCH};
 use super::device::{Device, DeviceError, Launch, Memory};
 use cudarc::driver::result::{self, DriverError};
 use cudarc::driver::safe::CudaGraph;
-use cudarc::driver::sys::{self, CUdeviceptr, CUfunction, CUmodule, CUresult};
+use cudarc::driver::sys::{self, CUdeviceptr, CUevent, CUfunction, CUmodule, CUresult};
 use cudarc::driver::{CudaContext, CudaStream};
 use std::collections::BTreeMap;
 use std::ffi::{CString, c_int, c_void};
 use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
 
 /// The first driver whose functions are all those that are called here: CUDA 12.0.
 const OLDEST_DRIVER: i32 = 12_000;
+
+/// A GPU that is not done after so long is taken to hang: a frame takes milliseconds.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// For so long a thread that waits keeps asking, because whoever sleeps wakes up late.
+const EAGERNESS: Duration = Duration::from_millis(5);
 
 /// A GPU.
 pub struct Driver {
     context: Arc<CudaContext>,
     stream: Arc<CudaStream>,
+    /// Recorded behind what is waited for.
+    done: CUevent,
+    /// It did not finish in time, and nothing is asked of it any more: most of what could be asked would wait for it.
+    hangs: bool,
     module: CUmodule,
     functions: BTreeMap<String, CUfunction>,
     memory: Vec<CUdeviceptr>,
@@ -66,10 +77,21 @@ impl Driver {
             return Err(DeviceError::Architecture { name, found: arch, expected: OLDEST_ARCH });
         }
         let stream = context.new_stream().map_err(failed("opening a stream"))?;
+        let done = result::event::create(sys::CUevent_flags::CU_EVENT_DISABLE_TIMING).map_err(failed("making an event"))?;
         let cache = compile::cache_folder();
         let module = compile::load(arch, version, cache.as_deref(), load_module, compile::compile)?;
         let description = format!("cuda:{ordinal} {name} (sm_{arch}, driver for CUDA {}.{})", version / 1000, version % 1000 / 10);
-        Ok(Self { context, stream, module, functions: BTreeMap::new(), memory: Vec::new(), sequences: Vec::new(), description })
+        Ok(Self {
+            context,
+            stream,
+            done,
+            hangs: false,
+            module,
+            functions: BTreeMap::new(),
+            memory: Vec::new(),
+            sequences: Vec::new(),
+            description,
+        })
     }
 
     /// Bytes that are free on the GPU that this thread has turned to.
@@ -79,6 +101,9 @@ impl Driver {
     }
 
     fn bind(&self) -> Result<(), DeviceError> {
+        if self.hangs {
+            return Err(DeviceError::Hangs { seconds: PATIENCE.as_secs() });
+        }
         self.context.bind_to_thread().map_err(failed("turning to the GPU"))
     }
 
@@ -145,7 +170,8 @@ impl Device for Driver {
     }
 
     fn download(&mut self, from: Memory, bytes: &mut [u8]) -> Result<(), DeviceError> {
-        self.bind()?;
+        // A copy to memory that is not pinned waits without end for what is before it.
+        self.wait()?;
         // SAFETY: as above; the bytes are there when the stream was waited for, before this returns.
         unsafe { result::memcpy_dtoh_async(bytes, from.0, self.stream.cu_stream()) }.map_err(failed("copying from the GPU"))?;
         self.wait()
@@ -178,7 +204,18 @@ impl Device for Driver {
 
     fn wait(&mut self) -> Result<(), DeviceError> {
         self.bind()?;
-        self.stream.synchronize().map_err(failed("waiting for the GPU"))
+        // SAFETY: event and stream are of this context, and live as long as `self`.
+        unsafe { result::event::record(self.done, self.stream.cu_stream()) }.map_err(failed("waiting for the GPU"))?;
+        let in_time = happens_within(PATIENCE, || {
+            // SAFETY: as above, and it was recorded.
+            match unsafe { result::event::query(self.done) } {
+                Ok(()) => Ok(true),
+                Err(error) if error.0 == CUresult::CUDA_ERROR_NOT_READY => Ok(false),
+                Err(error) => Err(failed("waiting for the GPU")(error)),
+            }
+        })?;
+        self.hangs = !in_time;
+        self.bind()
     }
 
     fn clear(&mut self) {
@@ -203,8 +240,30 @@ impl Device for Driver {
 impl Drop for Driver {
     fn drop(&mut self) {
         self.clear();
+        if self.hangs {
+            // To give these back would wait for it.
+            std::mem::forget((std::mem::take(&mut self.sequences), self.stream.clone(), self.context.clone()));
+            return;
+        }
+        // SAFETY: made in `open`, given back once, and nothing waits for it any more. If it fails, the context is gone.
+        let _ = unsafe { result::event::destroy(self.done) };
         // SAFETY: loaded in `open`, unloaded once, and nothing runs any more that uses it. If it fails, the context is gone.
         let _ = unsafe { result::module::unload(self.module) };
+    }
+}
+
+/// Asks until it has happened. Whether it did in time.
+fn happens_within<E>(limit: Duration, mut ask: impl FnMut() -> Result<bool, E>) -> Result<bool, E> {
+    let start = Instant::now();
+    loop {
+        if ask()? {
+            return Ok(true);
+        }
+        match start.elapsed() {
+            elapsed if elapsed >= limit => return Ok(false),
+            elapsed if elapsed < EAGERNESS => thread::yield_now(),
+            _ => thread::sleep(Duration::from_micros(100)),
+        }
     }
 }
 
@@ -225,4 +284,22 @@ fn load_module(image: &[u8]) -> Result<CUmodule, DeviceError> {
 
 fn failed(doing: &'static str) -> impl FnOnce(DriverError) -> DeviceError {
     move |error| DeviceError::Driver { doing, what: format!("{error:?}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waiting_ends_with_what_is_waited_for_or_with_patience() {
+        let mut asked = 0;
+        let third = |asked: &mut i32| {
+            *asked += 1;
+            Ok::<bool, ()>(*asked == 3)
+        };
+        assert_eq!(happens_within(PATIENCE, || third(&mut asked)), Ok(true));
+        assert_eq!(asked, 3);
+        assert_eq!(happens_within(Duration::from_millis(20), || Ok::<bool, ()>(false)), Ok(false));
+        assert_eq!(happens_within(PATIENCE, || Err("lost")), Err("lost"));
+    }
 }

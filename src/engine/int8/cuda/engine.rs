@@ -2,6 +2,7 @@
 
 use super::device::{Device, DeviceError, Memory, bytes, bytes_mut};
 use super::driver::Driver;
+use super::frame::FrameRules;
 use super::program::{Piece, Program, ProgramOptions};
 use super::segment::runs_on_device;
 use crate::engine::float::Inputs;
@@ -33,14 +34,16 @@ impl Gpu {
 /// are the same bytes.
 pub struct CudaEngine {
     /// Its arrays are where all results end up.
-    cpu: Int8Engine,
-    device: Box<dyn Device>,
-    program: Program,
-    options: ProgramOptions,
+    pub(super) cpu: Int8Engine,
+    pub(super) device: Box<dyn Device>,
+    pub(super) program: Program,
+    pub(super) options: ProgramOptions,
+    /// What stands before and behind the network, if whole frames are run.
+    pub(super) frame: Option<FrameRules>,
     /// Why the device is no longer used.
-    fault: Option<DeviceError>,
+    pub(super) fault: Option<DeviceError>,
     /// Whether bytes at the ends of their range are counted.
-    counts_clipped: bool,
+    pub(super) counts_clipped: bool,
     /// By step, where steps run by themselves.
     times: Vec<Duration>,
 }
@@ -60,8 +63,8 @@ impl CudaEngine {
     /// As [`CudaEngine::on`], and kernels that the device does not have.
     pub(super) fn new(cpu: Int8Engine, mut device: Box<dyn Device>, options: ProgramOptions) -> Result<Self, DeviceError> {
         let times = vec![Duration::ZERO; cpu.plan.steps.len()];
-        let program = Program::build(&cpu, device.as_mut(), options)?;
-        Ok(Self { cpu, device, program, options, fault: None, counts_clipped: false, times })
+        let program = Program::build(&cpu, device.as_mut(), options, None)?;
+        Ok(Self { cpu, device, program, options, frame: None, fault: None, counts_clipped: false, times })
     }
 
     /// Runs the network. Where the device fails, the CPU runs this frame and all that follow.
@@ -77,8 +80,7 @@ impl CudaEngine {
             Ok(()) => Ok(()),
             Err(Failure::Engine(error)) => Err(error),
             Err(Failure::Device(error)) => {
-                tracing::error!(device = %self.device.description(), %error, "the GPU failed; the CPU goes on from this frame");
-                self.fault = Some(error);
+                self.fail(&error);
                 self.cpu.run(inputs)
             }
         }
@@ -158,10 +160,29 @@ impl CudaEngine {
         Ok(())
     }
 
-    fn rebuild(&mut self) -> Result<(), DeviceError> {
+    /// The device is not used any more.
+    pub(super) fn fail(&mut self, error: &DeviceError) {
+        tracing::error!(device = %self.device.description(), %error, "the GPU failed; the CPU goes on from this frame");
+        self.fault = Some(error.clone());
+    }
+
+    pub(super) fn rebuild(&mut self) -> Result<(), DeviceError> {
+        if let Some(error) = &self.fault {
+            return Err(error.clone());
+        }
         self.device.clear();
-        self.program = Program::build(&self.cpu, self.device.as_mut(), self.options)?;
+        self.program = Program::build(&self.cpu, self.device.as_mut(), self.options, self.frame.as_ref())?;
         Ok(())
+    }
+
+    /// Where it fails, the device is not used any more.
+    pub(super) fn rebuild_or_fail(&mut self) -> Result<(), DeviceError> {
+        let first = self.fault.is_none();
+        self.rebuild().inspect_err(|error| {
+            if first {
+                self.fail(error);
+            }
+        })
     }
 
     /// The outputs of the last run by role: `[1, height, width, channels]`.
@@ -185,7 +206,7 @@ impl CudaEngine {
     /// As [`CudaEngine::on`]; the CPU runs from then on.
     pub fn set_dense(&mut self, dense: bool) -> Result<(), DeviceError> {
         self.options.dense = dense;
-        self.rebuild().inspect_err(|error| self.fault = Some(error.clone()))
+        self.rebuild_or_fail()
     }
 
     /// Runs once more, over what the last frame left on the device, what the device does, and waits for it: the time without any
@@ -211,7 +232,7 @@ impl CudaEngine {
     /// As [`CudaEngine::on`]; the CPU runs from then on.
     pub fn time_steps(&mut self, by_step: bool) -> Result<(), DeviceError> {
         self.options.by_step = by_step;
-        self.rebuild().inspect_err(|error| self.fault = Some(error.clone()))
+        self.rebuild_or_fail()
     }
 
     /// What each step was, and how long it took in the last run if steps are timed.

@@ -2,6 +2,7 @@
 
 use super::convolution::fused_addition;
 use super::device::{Args, Device, DeviceError, Launch, Memory};
+use super::frame::{FrameMemory, FrameRules};
 use super::segment::runs_on_device;
 use crate::engine::int8::Int8Engine;
 use crate::engine::int8::arithmetic::Clamp;
@@ -35,6 +36,8 @@ pub struct Program {
     pub ends: Memory,
     /// Arrays that leave the graph and are on the device.
     pub results: Vec<usize>,
+    /// The whole frame, if it was asked for and the device does all of it.
+    pub frame: Option<FrameMemory>,
     /// Bytes of activations and of weights.
     pub memory_bytes: (usize, usize),
 }
@@ -87,11 +90,19 @@ pub struct ProgramOptions {
 /// How much of a frame there is room for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capacity {
+    /// Before they are in pillars; for whole frames only.
+    pub points: usize,
     pub pillars: usize,
+    /// Of points in pillars, and of padding.
     pub rows: usize,
 }
 
 impl Capacity {
+    /// The larger of both.
+    pub(super) fn or(self, other: Self) -> Self {
+        Self { points: self.points.max(other.points), pillars: self.pillars.max(other.pillars), rows: self.rows.max(other.rows) }
+    }
+
     /// Of an axis, at most.
     pub(super) fn of(self, dim: Dim) -> usize {
         match dim {
@@ -105,7 +116,7 @@ impl Capacity {
 
 impl Default for ProgramOptions {
     fn default() -> Self {
-        Self { dense: false, by_step: false, capacity: Capacity { pillars: 32_768, rows: 65_536 } }
+        Self { dense: false, by_step: false, capacity: Capacity { points: 0, pillars: 32_768, rows: 65_536 } }
     }
 }
 
@@ -114,7 +125,12 @@ impl Program {
     ///
     /// # Errors
     /// Not enough memory, or a plan that is too large for 32-bit offsets.
-    pub fn build(engine: &Int8Engine, device: &mut dyn Device, options: ProgramOptions) -> Result<Self, DeviceError> {
+    pub fn build(
+        engine: &Int8Engine,
+        device: &mut dyn Device,
+        options: ProgramOptions,
+        frame: Option<&FrameRules>,
+    ) -> Result<Self, DeviceError> {
         let plan = &engine.plan;
         let mut slots = vec![0; plan.slots.len()];
         for buffer in &plan.buffers {
@@ -137,6 +153,7 @@ impl Program {
             ends: Memory::NULL,
             pending: Vec::new(),
             counting: Vec::new(),
+            all: Vec::new(),
             first_pending: 0,
             pieces: Vec::new(),
             clear: Vec::new(),
@@ -150,7 +167,7 @@ impl Program {
         builder.seen = plan.buffers.iter().map(|b| builder.activation(b.height * b.width)).collect::<Result<_, _>>()?;
         builder.counts = builder.activation(4 * plan.steps.len())?;
         builder.ends = builder.activation(8 * plan.steps.len())?;
-        builder.run()
+        builder.run(frame)
     }
 }
 
@@ -172,10 +189,12 @@ pub(super) struct Builder<'a> {
     pub(super) pending: Vec<Launch>,
     /// The same, with counting.
     counting: Vec<Launch>,
+    /// Everything that ran on the device so far.
+    all: Vec<Launch>,
     first_pending: usize,
     pieces: Vec<Piece>,
     clear: Vec<Launch>,
-    scatters: Vec<ScatterMemory>,
+    pub(super) scatters: Vec<ScatterMemory>,
     pub(super) inputs: Vec<InputMemory>,
     pub(super) indices: Vec<IndexMemory>,
     activations: usize,
@@ -183,7 +202,7 @@ pub(super) struct Builder<'a> {
 }
 
 impl Builder<'_> {
-    fn run(mut self) -> Result<Program, DeviceError> {
+    fn run(mut self, frame: Option<&FrameRules>) -> Result<Program, DeviceError> {
         let on_host = arrays_of_host(self.plan);
         let mut done = None;
         for (at, step) in self.plan.steps.iter().enumerate() {
@@ -238,7 +257,12 @@ impl Builder<'_> {
         self.device.run(setup)?;
         let forget = turns("zero", 2 * self.plan.steps.len(), Args::new(&[self.ends]).words(&[2 * self.plan.steps.len()]));
         let forget_ends = self.device.prepare(vec![forget])?;
-        let clear = if self.clear.is_empty() { None } else { Some(self.device.prepare(std::mem::take(&mut self.clear))?) };
+        let (clear, network) = (std::mem::take(&mut self.clear), std::mem::take(&mut self.all));
+        let frame = match frame {
+            Some(rules) if matches!(self.pieces[..], [Piece::Device { .. }]) => self.frame(rules, &clear, &network)?,
+            _ => None,
+        };
+        let clear = if clear.is_empty() { None } else { Some(self.device.prepare(clear)?) };
         let mut results: Vec<usize> = self.plan.outputs.iter().map(|o| o.view.array).filter(|&a| !on_host[a]).collect();
         results.sort_unstable();
         results.dedup();
@@ -252,6 +276,7 @@ impl Builder<'_> {
             forget_ends,
             ends: self.ends,
             results,
+            frame,
             memory_bytes: (self.activations, self.weights),
         })
     }
@@ -275,12 +300,17 @@ impl Builder<'_> {
     /// Ends a piece before step `next`.
     fn flush(&mut self, next: usize) -> Result<(), DeviceError> {
         if !self.pending.is_empty() {
+            self.all.extend_from_slice(&self.pending);
             let sequence = self.device.prepare(std::mem::take(&mut self.pending))?;
             let counting = self.device.prepare(std::mem::take(&mut self.counting))?;
             self.pieces.push(Piece::Device { steps: [self.first_pending, next], sequence, counting });
         }
         self.first_pending = next;
         Ok(())
+    }
+
+    pub(super) fn prepare(&mut self, launches: Vec<Launch>) -> Result<usize, DeviceError> {
+        self.device.prepare(launches)
     }
 
     pub(super) fn activation(&mut self, bytes: usize) -> Result<Memory, DeviceError> {
@@ -311,6 +341,11 @@ impl Builder<'_> {
         };
         self.arrays[array] = Some(memory);
         Ok((memory, row))
+    }
+
+    /// Whether a float array is an image of this height and width.
+    pub(super) fn is_image(&self, array: usize, size: [usize; 2]) -> bool {
+        matches!(self.plan.arrays[array][..], [_, Dim::Fixed(height), Dim::Fixed(width), Dim::Fixed(_)] if [height, width] == size)
     }
 
     /// The image in which a value lies, from its first channel on.

@@ -57,7 +57,7 @@ fn is_the_same(form: &Form, pillars: usize, spread: bool, run: Run, device: Opti
     portable.run(&inputs).expect("runs");
     let cpu = lowered(&setup, Isa::choose().expect("known"));
     // Little room at first, so that frames outgrow it.
-    let options = ProgramOptions { dense: run.dense, capacity: Capacity { pillars: 64, rows: 64 }, ..Default::default() };
+    let options = ProgramOptions { dense: run.dense, capacity: Capacity { points: 0, pillars: 64, rows: 64 }, ..Default::default() };
     let mut engine = CudaEngine::new(cpu, device, options).expect("fits");
     for other in [frame(form, 25, !spread), inputs] {
         engine.run(&other).expect("runs");
@@ -111,7 +111,7 @@ fn a_device_that_is_lost_is_followed_by_the_cpu_within_the_frame() {
     for lasts in [1, 2, 4] {
         let Some(mut device) = Emulator::start(800, 0) else { return };
         device.lasts = Some(lasts);
-        let options = ProgramOptions { capacity: Capacity { pillars: 100, rows: 300 }, ..Default::default() };
+        let options = ProgramOptions { capacity: Capacity { points: 0, pillars: 100, rows: 300 }, ..Default::default() };
         let mut engine = CudaEngine::new(lowered(&setup, Isa::Portable), Box::new(device), options).expect("fits");
         for (i, pillars) in [30, 5, 70].into_iter().enumerate() {
             let inputs = frame(&form, pillars, i % 2 == 0);
@@ -137,7 +137,7 @@ fn what_is_clipped_is_counted_as_on_the_cpu() {
     let want: Vec<(&[String], Clipped)> = portable.clipped().filter(|(names, _)| *names != ["block2.1"]).collect();
     assert!(want.iter().any(|(_, clipped)| clipped.clipped > 0));
     let Some(device) = Emulator::start(800, 0) else { return };
-    let options = ProgramOptions { capacity: Capacity { pillars: 64, rows: 192 }, ..Default::default() };
+    let options = ProgramOptions { capacity: Capacity { points: 0, pillars: 64, rows: 192 }, ..Default::default() };
     let mut engine = CudaEngine::new(lowered(&setup, Isa::Portable), Box::new(device), options).expect("fits");
     engine.count_clipped(true);
     for _ in 0..2 {
@@ -156,7 +156,7 @@ fn more_pillars_than_ever_and_steps_by_themselves() {
     let setup = setup(&form, &frame(&form, 60, true));
     let mut portable = lowered(&setup, Isa::Portable);
     let Some(device) = Emulator::start(800, 1) else { return };
-    let options = ProgramOptions { capacity: Capacity { pillars: 8, rows: 8 }, ..Default::default() };
+    let options = ProgramOptions { capacity: Capacity { points: 0, pillars: 8, rows: 8 }, ..Default::default() };
     let mut engine = CudaEngine::new(lowered(&setup, Isa::Portable), Box::new(device), options).expect("fits");
     for pillars in [5, 40, 8] {
         let inputs = frame(&form, pillars, true);
