@@ -106,7 +106,7 @@ fn with_manifest(change: impl FnOnce(serde_json::Value) -> Option<serde_json::Va
 fn manifests_are_refused_by_field() {
     type Change = fn(&mut serde_json::Value);
     let changes: [(&str, Change); 6] = [
-        ("`version`: this program reads 1 to 2, found 3; use a newer", |m| m["version"] = 3.into()),
+        ("`version`: this program reads 1 to 3, found 4; use a newer", |m| m["version"] = 4.into()),
         ("`format`: expected `lidar_ptq`, found `other`", |m| m["format"] = "other".into()),
         ("missing field `grid`", |m| drop(m["config"].as_object_mut().map(|c| c.remove("grid")))),
         ("unknown field `scheme`", |m| m["scheme"] = 1.into()),

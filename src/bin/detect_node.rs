@@ -1,6 +1,7 @@
-//! The ROS 2 detector node, on plain DDS: `ros2 run lidar_ptq detect_node --ros-args -p model_path:=model.safetensors`.
+//! The ROS 2 detector node: `ros2 run lidar_ptq detect_node --ros-args -p model_path:=model.safetensors`.
 
-#[cfg(feature = "dds")]
+#[path = "nodes/graph.rs"]
+mod graph;
 #[path = "lidar_ptq/interrupt.rs"]
 mod interrupt;
 #[path = "nodes/log.rs"]
@@ -15,7 +16,7 @@ use lidar_ptq::ros::arguments::RosArguments;
 use std::process::ExitCode;
 
 const HELP: &str = "\
-detect_node: finds objects in point clouds, as a ROS 2 node on DDS; no ROS needs to be installed.
+detect_node: finds objects in point clouds, as a ROS 2 node; without ROS installed, too.
 
   detect_node [--check] --ros-args -p model_path:=MODEL -r '~/input/pointcloud:=/points' [--params-file FILE] ...
 
@@ -62,24 +63,10 @@ fn run() -> anyhow::Result<()> {
         return Ok(());
     }
     tracing::info!(node = %name, %isa, "model loaded");
-    serve(&mut node)?;
+    let stop = interrupt::stop_flag()?;
+    let mut transport = graph::opener()?(&node.interface())?;
+    tracing::info!("joined");
+    node.run(&mut *transport, &stop)?;
     tracing::info!(node = %name, "ends");
     Ok(())
-}
-
-/// Until a signal comes.
-#[cfg(feature = "dds")]
-fn serve(node: &mut DetectNode) -> anyhow::Result<()> {
-    use lidar_ptq::ros::dds::{DdsOptions, DdsTransport};
-    let stop = interrupt::stop_flag()?;
-    let options = DdsOptions::from_env()?;
-    let mut transport = DdsTransport::open(options, &node.interface())?;
-    tracing::info!(domain = options.domain, "joined");
-    Ok(node.run(&mut transport, &stop)?)
-}
-
-// No `required-features`: cargo-ament-build would then leave the program out.
-#[cfg(not(feature = "dds"))]
-fn serve(_node: &mut DetectNode) -> anyhow::Result<()> {
-    anyhow::bail!("this program was built without its feature `dds`, so it has no way to the network")
 }

@@ -19,8 +19,10 @@ pub const MANIFEST_KEY: &str = "manifest";
 pub const FORMAT: &str = "lidar_ptq";
 /// Version of a manifest without quantization.
 pub const FLOAT_VERSION: u32 = 1;
-/// The newest version, that of quantized models. Incremented whenever an older reader would misunderstand the file.
-pub const VERSION: u32 = 2;
+/// Version of a quantized model whose calibration tells of its frames no more than their digest.
+const PLAIN_CALIBRATION_VERSION: u32 = 2;
+/// The newest version. Incremented whenever an older reader would misunderstand the file, or refuse what it does not know.
+pub const VERSION: u32 = 3;
 
 /// Where a model's weights come from.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -95,7 +97,10 @@ impl<C> Manifest<C> {
 
     /// The manifest of a quantized model.
     pub fn quantized(config: C, provenance: Provenance, quantization: &Quantization) -> Self {
-        Self { version: VERSION, quantization: Some(quantization.into()), ..Self::new(config, provenance) }
+        let calibration = &quantization.calibration;
+        let is_plain = calibration.traits.is_empty() && calibration.recordings_sha256.is_empty();
+        let version = if is_plain { PLAIN_CALIBRATION_VERSION } else { VERSION };
+        Self { version, quantization: Some(quantization.into()), ..Self::new(config, provenance) }
     }
 }
 

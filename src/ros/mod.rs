@@ -14,4 +14,8 @@ pub mod names;
 pub mod parameter_server;
 pub mod parameters;
 pub mod point_cloud;
+#[cfg(feature = "ros2")]
+pub mod rcl;
+#[cfg(any(feature = "dds", feature = "ros2"))]
+mod sequences;
 pub mod transport;

@@ -17,6 +17,10 @@ pub enum TransportError {
     NotDeclared { topic: String },
     #[error("DDS, {what}: {reason}")]
     Dds { what: String, reason: String },
+    #[error("ROS, {what}: {reason}")]
+    Rcl { what: String, reason: String },
+    #[error("{type_name}: its library cannot be used ({reason}); is its package installed, and its workspace's setup sourced?")]
+    NoType { type_name: String, reason: String },
 }
 
 /// A message to be sent.
@@ -117,6 +121,14 @@ impl dyn Transport + '_ {
         let data = message.encode();
         self.publish_raw(Publication { topic, type_name: M::TYPE, definition: M::DEFINITION, stamp, data: &data })
     }
+}
+
+/// The computer's time.
+#[cfg(any(feature = "dds", feature = "ros2"))]
+pub(super) fn system_now() -> Stamp {
+    use std::time::{SystemTime, UNIX_EPOCH};
+    // The time since 1970 fits for another two centuries.
+    Stamp(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as i64))
 }
 
 /// Receives from one bag and, if it has one, publishes to another; without, publications are dropped.

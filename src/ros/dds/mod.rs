@@ -17,7 +17,7 @@ use self::raw::{Payload, RawWriter};
 use self::receiver::Receiver;
 use super::inbox::Inbox;
 use super::interface::Interface;
-use super::transport::{Publication, Received, RequestId, SubscriptionStatus, Transport, TransportError};
+use super::transport::{Publication, Received, RequestId, SubscriptionStatus, Transport, TransportError, system_now};
 use crate::sensor::Stamp;
 use rustdds::dds::result::WriteError;
 use rustdds::{DomainParticipant, DomainParticipantBuilder, QosPolicies, RTPSEntity, Timestamp, TopicKind, WriteOptionsBuilder};
@@ -26,7 +26,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 /// How often it is looked whether a new caller is known by now.
 const ANSWER_PERIOD: Duration = Duration::from_millis(10);
@@ -209,11 +209,6 @@ fn write_error(topic: &str, error: WriteError<Payload>) -> TransportError {
 
 fn failed(what: impl Into<String>, reason: String) -> TransportError {
     TransportError::Dds { what: what.into(), reason }
-}
-
-fn system_now() -> Stamp {
-    // The time since 1970 fits for another two centuries.
-    Stamp(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as i64))
 }
 
 #[cfg(test)]

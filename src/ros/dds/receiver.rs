@@ -6,7 +6,8 @@ use super::{names, qos, service};
 use crate::ros::bag::RawMessage;
 use crate::ros::inbox::Inbox;
 use crate::ros::interface::{Interface, Reliability, Subscription};
-use crate::ros::transport::{Received, Request, Response, TransportError};
+use crate::ros::sequences::Sequences;
+use crate::ros::transport::{Received, Request, Response, TransportError, system_now};
 use rustdds::dds::result::ReadError;
 use rustdds::mio1::{Events, Interest, Poll, Token};
 use rustdds::{DomainParticipant, GUID, QosPolicies, Subscriber, Topic, TopicKind};
@@ -20,8 +21,6 @@ use std::time::{Duration, Instant};
 const STOP_PERIOD: Duration = Duration::from_millis(50);
 /// How often it looks what publishers offer.
 const GRAPH_PERIOD: Duration = Duration::from_millis(200);
-/// Publishers whose numbers are remembered per topic; beyond that, lost messages are not counted for a while.
-const MAX_WRITERS: usize = 64;
 
 pub(super) struct Receiver {
     participant: DomainParticipant,
@@ -39,8 +38,7 @@ struct Channel {
     what: Source,
     topic: Topic,
     reader: RawReader,
-    /// The last message of each publisher, by its number.
-    last: HashMap<GUID, i64>,
+    sequences: Sequences<GUID>,
 }
 
 #[derive(Clone)]
@@ -128,7 +126,7 @@ impl Receiver {
         let mut reader = self.subscriber.create_simple_datareader_no_key(&dds, Some(qos)).map_err(|e| failed(e.to_string()))?;
         let token = Token(self.channels.len());
         self.poll.registry().register(&mut reader, token, Interest::READABLE).map_err(|e| failed(e.to_string()))?;
-        self.channels.push(Channel { what, topic: dds, reader, last: HashMap::new() });
+        self.channels.push(Channel { what, topic: dds, reader, sequences: Sequences::default() });
         Ok(())
     }
 
@@ -207,7 +205,7 @@ impl Channel {
             };
             let (writer, sequence) = (sample.writer_guid, sample.sequence_number);
             // A new reader of the topic is given what the old one has had.
-            let Some(missing) = self.follow(writer, sequence.into()) else { continue };
+            let Some(missing) = self.sequences.follow(writer, sequence.into()) else { continue };
             match &self.what {
                 Source::Subscription { number, topic, type_name, .. } => {
                     if missing > 0 {
@@ -215,7 +213,7 @@ impl Channel {
                     }
                     let (topic, type_name) = (topic.clone(), type_name.clone());
                     let data = sample.into_value();
-                    inbox.push(*number, Received::Message(RawMessage { topic, type_name, stamp: super::system_now(), data }));
+                    inbox.push(*number, Received::Message(RawMessage { topic, type_name, stamp: system_now(), data }));
                 }
                 Source::Client { service, writer: caller } => {
                     // Answers to others come in here, too.
@@ -232,21 +230,6 @@ impl Channel {
                     }
                 }
             }
-        }
-    }
-
-    /// How many of a publisher's messages are missing before this one; `None` if this one has been before.
-    fn follow(&mut self, writer: GUID, sequence: i64) -> Option<u64> {
-        if self.last.len() >= MAX_WRITERS && !self.last.contains_key(&writer) {
-            self.last.clear();
-        }
-        match self.last.insert(writer, sequence) {
-            Some(last) if sequence <= last => {
-                self.last.insert(writer, last);
-                None
-            }
-            Some(last) => Some((sequence - last - 1) as u64),
-            None => Some(0),
         }
     }
 }
