@@ -1,11 +1,10 @@
 //! Single layers of every shape on the emulator, against portable code: the same bytes.
 
 use super::engine::CudaEngine;
-use crate::engine::int8::tests::few_bits;
 use crate::engine::Isa;
 use crate::engine::float::Inputs;
 use crate::engine::int8::Int8Engine;
-use crate::engine::int8::tests::{Form, frame, outputs, random_params, scheme_of};
+use crate::engine::int8::tests::{Form, few_bits, frame, outputs, random_params, scheme_of};
 use crate::graph::{Dim, GraphBuilder, Op, fold_graph};
 use proptest::prelude::*;
 
