@@ -59,12 +59,12 @@ pub fn round_layers(
         }
         let mut moments: Vec<SiteMoments> = sites_of(graph, &layers)
             .into_iter()
-            .filter_map(|(site, layers)| Some(SiteMoments::new(site, sites.remove(&site)?, &layers)))
+            .filter_map(|(site, layers)| {
+                let keeps = layers.iter().any(|&id| bounds(&graph.nodes[id], &partial.scheme).is_some());
+                Some(SiteMoments::new(site, sites.remove(&site)?, &layers, keeps))
+            })
             .collect();
         let Partial { scheme, params, rounding, .. } = &mut partial;
-        for site in &mut moments {
-            site.keeps = site.layers.iter().any(|layer| bounds(&graph.nodes[layer.id], scheme).is_some());
-        }
         gather(&mut frontier, &mut moments, &targets, (scheme, params), progress)?;
         for site in moments {
             let Some(inputs) = site.inputs else { continue };
@@ -130,10 +130,10 @@ fn gather(
 
 impl SiteMoments {
     /// Of the layers that read there, which are all of one stage.
-    fn new(site: Site, mut sample: Sample, layers: &[NodeId]) -> Self {
+    fn new(site: Site, mut sample: Sample, layers: &[NodeId], keeps: bool) -> Self {
         let layer = |&id: &NodeId| Some(LayerMoments { id, targets: sample.targets.remove(&id)?, outputs: None });
         let layers = layers.iter().filter_map(layer).collect();
-        Self { site, positions: sample.positions, inputs: None, keeps: false, seen: None, layers }
+        Self { site, positions: sample.positions, inputs: None, keeps, seen: None, layers }
     }
 
     fn add(&mut self, frame: usize, map: &ArrayD<f32>, shelf: &Shelf) -> Result<(), CalibrationError> {
