@@ -58,28 +58,21 @@ pub struct Layers<'a> {
     config: DetectorConfig,
     task: CenterTask,
     graph: &'a Graph,
-    /// Folded.
-    float: &'a Params,
     quantized: &'a Quantized,
     held_out: &'a [HeldOut],
     teachers: Vec<Outputs>,
 }
 
 impl<'a> Layers<'a> {
-    /// `graph` and `float` are the folded network that was quantized.
+    /// `graph` is the folded network that was quantized.
     ///
     /// # Errors
     /// Frames that do not fit the network.
-    pub fn new(
-        model: &Model,
-        (graph, float): (&'a Graph, &'a Params),
-        quantized: &'a Quantized,
-        held_out: &'a [HeldOut],
-    ) -> Result<Self, CalibrationError> {
-        let mut engine = FloatEngine::new(graph, float)?;
+    pub fn new(model: &Model, graph: &'a Graph, quantized: &'a Quantized, held_out: &'a [HeldOut]) -> Result<Self, CalibrationError> {
+        let mut engine = FloatEngine::new(graph, &quantized.float)?;
         let teachers = held_out.iter().map(|frame| engine.run(&frame.pillars.to_inputs())).collect::<Result<_, _>>()?;
         let config = DetectorConfig { decode: judging(model.config()), ..model.config().clone() };
-        Ok(Self { task: CenterTask::new(model.config()), config, graph, float, quantized, held_out, teachers })
+        Ok(Self { task: CenterTask::new(model.config()), config, graph, quantized, held_out, teachers })
     }
 
     /// Of every integer layer, in the order in which they run; without sensitivities.
@@ -88,7 +81,7 @@ impl<'a> Layers<'a> {
     /// As [`Layers::new`].
     pub fn figures(&self) -> Result<Vec<LayerFigures>, CalibrationError> {
         let scheme = &self.quantized.quantization.scheme;
-        let mut exact = FloatEngine::new(self.graph, self.float)?;
+        let mut exact = FloatEngine::new(self.graph, &self.quantized.float)?;
         let mut fake = FloatEngine::with_scheme(self.graph, &self.quantized.params, scheme)?;
         // Of each node: signal and noise; of each value on a grid: clipped and all.
         let mut powers: BTreeMap<String, [f64; 2]> = BTreeMap::new();
@@ -175,7 +168,7 @@ impl<'a> Layers<'a> {
 
     /// The quantized network's parameters for some layers, the float network's for the others.
     fn mixed(&self, is_quantized: impl Fn(&str) -> bool) -> Params {
-        let mut params = self.float.clone();
+        let mut params = self.quantized.float.clone();
         for (name, value) in &self.quantized.params.0 {
             if name.rsplit_once('.').is_some_and(|(layer, _)| is_quantized(layer)) {
                 params.0.insert(name.clone(), value.clone());

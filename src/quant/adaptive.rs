@@ -47,7 +47,7 @@ pub fn round_layers(
 ) -> Result<Partial, CalibrationError> {
     let is_integer = |&id: &NodeId| partial.scheme.is_integer(&graph.nodes[id].name);
     let all: Vec<Vec<NodeId>> = stages.iter().map(|stage| stage.iter().copied().filter(is_integer).collect()).collect();
-    let Samples { mut sites, targets, .. } = samples;
+    let Samples { mut sites, targets } = samples;
     let open = all.iter().skip(partial.done).flatten().filter_map(|&id| graph.nodes[id].inputs.first().copied()).collect();
     let mut frontier = Frontier::new(graph, frames, open);
     for (number, layers) in all.into_iter().enumerate() {
@@ -60,8 +60,7 @@ pub fn round_layers(
         let mut moments: Vec<SiteMoments> = sites_of(graph, &layers)
             .into_iter()
             .filter_map(|(site, layers)| {
-                let keeps = layers.iter().any(|&id| bounds(&graph.nodes[id], &partial.scheme).is_some());
-                Some(SiteMoments::new(site, sites.remove(&site)?, &layers, keeps))
+                Some(SiteMoments::new(site, sites.remove(&site)?, (graph, float_params), &layers, &partial.scheme))
             })
             .collect();
         let Partial { scheme, params, rounding, .. } = &mut partial;
@@ -70,13 +69,8 @@ pub fn round_layers(
             let Some(inputs) = site.inputs else { continue };
             for layer in site.layers {
                 let Some(outputs) = layer.outputs else { continue };
-                let node = &graph.nodes[layer.id];
-                let goal = match (bounds(node, scheme), float_params.0.get(&format!("{}.bias", node.name))) {
-                    (Some(bounds), Some(bias)) => Some(Goal { outputs: with_bias(&layer.targets, &targets, bias)?, bounds }),
-                    _ => None,
-                };
-                let windows = site.seen.as_ref().zip(goal.as_ref());
-                rounding.extend(round_layer(node, float_params, (&inputs, &outputs), windows, (scheme, params)));
+                let windows = site.seen.as_ref().zip(layer.goal.as_ref());
+                rounding.extend(round_layer(&graph.nodes[layer.id], float_params, (&inputs, &outputs), windows, (scheme, params)));
             }
         }
         partial.done = number + 1;
@@ -92,8 +86,7 @@ struct SiteMoments {
     positions: Vec<Vec<[u32; 3]>>,
     /// `None` before the first frame; so are the layers' own.
     inputs: Option<InputMoments>,
-    /// The windows themselves, if they are wanted.
-    keeps: bool,
+    /// The windows themselves, if a layer is to see them; empty before the first frame.
     seen: Option<Seen>,
     /// Those that read there.
     layers: Vec<LayerMoments>,
@@ -104,6 +97,8 @@ struct LayerMoments {
     /// In each frame.
     targets: Vec<ArrayPlace>,
     outputs: Option<OutputMoments>,
+    /// If something of its outputs is cut off: what they should be.
+    goal: Option<Goal>,
 }
 
 /// Runs the quantized network as far as the sites, and adds up their windows.
@@ -130,24 +125,38 @@ fn gather(
 
 impl SiteMoments {
     /// Of the layers that read there, which are all of one stage.
-    fn new(site: Site, mut sample: Sample, layers: &[NodeId], keeps: bool) -> Self {
-        let layer = |&id: &NodeId| Some(LayerMoments { id, targets: sample.targets.remove(&id)?, outputs: None });
-        let layers = layers.iter().filter_map(layer).collect();
-        Self { site, positions: sample.positions, inputs: None, keeps, seen: None, layers }
+    fn new(site: Site, mut sample: Sample, (graph, params): (&Graph, &Params), layers: &[NodeId], scheme: &Scheme) -> Self {
+        let samples = sample.positions.iter().map(Vec::len).sum();
+        let layer = |&id: &NodeId| {
+            let node = &graph.nodes[id];
+            let bias = params.0.get(&format!("{}.bias", node.name));
+            let rows = sample.targets.get(&id)?.first().map_or(0, |at| at.shape()[1]);
+            let goal = bounds(node, scheme).zip(bias).map(|(bounds, bias)| {
+                let per_channel = rows / bias.len().max(1);
+                let bias = (0..rows).map(|r| bias[[r / per_channel]]).collect();
+                Goal::new(bias, bounds, samples)
+            });
+            Some(LayerMoments { id, targets: sample.targets.remove(&id)?, outputs: None, goal })
+        };
+        let layers: Vec<LayerMoments> = layers.iter().filter_map(layer).collect();
+        let seen = layers.iter().any(|layer| layer.goal.is_some()).then(|| Seen::new(samples));
+        Self { site, positions: sample.positions, inputs: None, seen, layers }
     }
 
     fn add(&mut self, frame: usize, map: &ArrayD<f32>, shelf: &Shelf) -> Result<(), CalibrationError> {
         let quantized = self.site.1.cut(map, &self.positions[frame]);
         let inputs = self.inputs.get_or_insert_with(|| InputMoments::new(quantized.ncols()));
         inputs.add(&quantized.view());
-        if self.keeps {
-            let samples = self.positions.iter().map(Vec::len).sum();
-            self.seen.get_or_insert_with(|| Seen::new(quantized.ncols(), samples)).add(&quantized.view());
+        if let Some(seen) = &mut self.seen {
+            seen.add(&quantized.view());
         }
-        for LayerMoments { targets, outputs, .. } in &mut self.layers {
+        for LayerMoments { targets, outputs, goal, .. } in &mut self.layers {
             let exact = shelf.get_array(&targets[frame])?.into_dimensionality::<Ix2>().expect("rows of outputs");
             let outputs = outputs.get_or_insert_with(|| OutputMoments::new(exact.ncols(), quantized.ncols()));
             outputs.add(&exact.view(), &quantized.view());
+            if let Some(goal) = goal {
+                goal.add(&exact.view());
+            }
         }
         Ok(())
     }
@@ -161,20 +170,6 @@ fn bounds(node: &Node, scheme: &Scheme) -> Option<[f32; 2]> {
         let high = reach.unwrap_or(f32::INFINITY);
         [if relu { 0.0 } else { -high }, high]
     })
-}
-
-/// A layer's targets of all frames with its bias, `[rows, samples]`.
-fn with_bias(targets: &[ArrayPlace], shelf: &Shelf, bias: &ArrayD<f32>) -> Result<Array2<f32>, CalibrationError> {
-    let frames = targets.iter().map(|at| shelf.get_array(at)).collect::<Result<Vec<_>, _>>()?;
-    let samples = frames.iter().map(|f| f.len_of(Axis(0))).sum();
-    let rows = frames.first().map_or(0, |f| f.len_of(Axis(1)));
-    let per_channel = rows / bias.len().max(1);
-    let mut all = Array2::zeros((rows, samples));
-    let values = frames.iter().flat_map(|f| f.axis_iter(Axis(0)));
-    for (mut to, from) in all.axis_iter_mut(Axis(1)).zip(values) {
-        to.iter_mut().zip(&from).enumerate().for_each(|(r, (to, y))| *to = y + bias[[r / per_channel]]);
-    }
-    Ok(all)
 }
 
 /// Rounds one layer; its integers and its bias change.

@@ -1,9 +1,12 @@
 //! Frames to calibrate with, and what the float network makes of them.
 
-use super::observer::{Histogram, Range};
-use super::occupancy::Occupancy;
+use super::CalibrationError;
+use super::channels::Channels;
+use super::equalize::equalize;
+use super::layout::Layout;
+use super::observer::Histogram;
 use super::shelf::{Shelf, ShelvedInputs};
-use super::{CalibrationError, Clip};
+use super::teacher::Teacher;
 use crate::engine::float::{EngineError, FloatEngine, Inputs};
 use crate::graph::{Graph, Op, Params, dense_part, fold_batch_norm, sha256_hex};
 use ndarray::ArrayD;
@@ -19,6 +22,9 @@ pub enum Cells {
     Occupied,
 }
 
+/// Of each node, by name, over which cells.
+pub(super) type Histograms = BTreeMap<(String, Cells), Histogram>;
+
 /// Frames, kept in a file as what goes into the network's images: points pass through layers that stay float.
 pub struct Frames {
     /// Batch norm folded.
@@ -29,8 +35,9 @@ pub struct Frames {
     engine: FloatEngine,
     frames: ShelvedInputs,
     /// Of each node of the dense part.
-    ranges: BTreeMap<String, Range>,
-    histograms: OnceLock<BTreeMap<(String, Cells), Histogram>>,
+    channels: BTreeMap<String, Channels>,
+    /// Of its images.
+    histograms: OnceLock<Histograms>,
     /// Of the points of the frames so far.
     digest: String,
 }
@@ -58,7 +65,7 @@ impl Frames {
             dense,
             engine,
             frames: ShelvedInputs::new(Shelf::new(scratch)),
-            ranges: BTreeMap::new(),
+            channels: BTreeMap::new(),
             histograms: OnceLock::new(),
             digest: String::new(),
         })
@@ -69,11 +76,11 @@ impl Frames {
     /// # Errors
     /// A frame that does not fit the network; a full disk.
     pub fn observe(&mut self, inputs: &Inputs<f32>) -> Result<BTreeMap<String, ArrayD<f32>>, CalibrationError> {
-        let Self { dense, engine, ranges, .. } = self;
+        let Self { dense, engine, channels, .. } = self;
         let mut kept = Inputs::default();
         let mut watch = |name: &str, values: &ArrayD<f32>| {
             if let Some(id) = dense.node(name) {
-                ranges.entry(name.to_owned()).or_default().extend(values.as_slice().unwrap_or_default());
+                channels.entry(name.to_owned()).or_default().observe(values);
                 if dense.nodes[id].op == Op::Input {
                     kept.dense.insert(name.to_owned(), values.clone());
                 }
@@ -122,75 +129,23 @@ impl Frames {
         &self.frames
     }
 
-    /// The magnitude at which a node's value is clipped.
-    ///
-    /// # Errors
-    /// A node that took values that are not finite.
-    pub fn reach(&self, node: &str, clip: &Clip, cells: Cells, levels: u32) -> Result<f32, CalibrationError> {
-        let range = self.ranges.get(node).copied().unwrap_or_default();
-        if !range.is_finite() {
-            return Err(CalibrationError::NotFinite { node: node.to_owned() });
-        }
-        // A layer that is always silent, or so quiet that a step would not be a normal number.
-        if range.reach() < f32::MIN_POSITIVE * 1e6 {
-            return Ok(1.0);
-        }
-        if *clip == Clip::MaxMin {
-            return Ok(range.reach());
-        }
-        let histograms = self.histograms()?;
-        Ok(histograms.get(&(node.to_owned(), cells)).map_or(range.reach(), |h| clip.reach(h, levels)))
+    /// What each node of the dense part took.
+    pub(super) fn channels(&self) -> &BTreeMap<String, Channels> {
+        &self.channels
     }
 
-    /// Of every image of the dense part; made at first use, by another run over all frames if nobody has counted yet.
-    fn histograms(&self) -> Result<&BTreeMap<(String, Cells), Histogram>, CalibrationError> {
-        if let Some(mut counting) = self.counting() {
-            let mut engine = FloatEngine::new(&self.dense, &self.params)?;
-            for inputs in self.frames.iter() {
-                let inputs = inputs?;
-                let mut occupancy = counting.occupancy(&inputs);
-                engine.run_observing(&inputs, &mut |node, values| counting.count(&node.name, values, &mut occupancy))?;
-                inputs.dense.iter().for_each(|(name, values)| counting.count(name, values, &mut occupancy));
-            }
-            counting.finish();
-        }
-        Ok(self.histograms.get_or_init(BTreeMap::new))
+    /// The float network as it is.
+    pub(super) fn as_observed(&self) -> Teacher<'_> {
+        Teacher::new(self, None)
     }
 
-    /// For whoever runs the float network over all frames; `None` if that was done.
-    pub fn counting(&self) -> Option<Counting<'_>> {
-        self.histograms.get().is_none().then_some(Counting { frames: self, histograms: BTreeMap::new() })
-    }
-}
-
-/// Histograms on the way.
-pub struct Counting<'a> {
-    frames: &'a Frames,
-    histograms: BTreeMap<(String, Cells), Histogram>,
-}
-
-impl Counting<'_> {
-    /// Where a frame's points are.
-    pub fn occupancy(&self, inputs: &Inputs<f32>) -> Option<Occupancy> {
-        Occupancy::new(&self.frames.dense, inputs)
+    /// The float network with its channels brought to like sizes, for whoever makes integers of it like this.
+    pub(super) fn equalized(&self, layout: &Layout) -> Teacher<'_> {
+        Teacher::new(self, Some(equalize(&self.graph, &self.params, &self.channels, layout)))
     }
 
-    /// Counts a node's value in a frame, if it is an image.
-    pub fn count(&mut self, node: &str, values: &ArrayD<f32>, occupancy: &mut Option<Occupancy>) {
-        let [_, height, width, channels] = *values.shape() else { return };
-        let values = values.as_slice().unwrap_or_default();
-        let reach = self.frames.ranges.get(node).map_or(1.0, Range::reach);
-        for cells in [Cells::All, Cells::Occupied] {
-            let histogram = self.histograms.entry((node.to_owned(), cells)).or_insert_with(|| Histogram::new(reach));
-            match occupancy {
-                Some(occupancy) if cells == Cells::Occupied => histogram.observe_rows(values, channels, occupancy.mask([height, width])),
-                _ => histogram.observe(values),
-            }
-        }
-    }
-
-    /// Call once all frames are counted.
-    pub fn finish(self) {
-        self.frames.histograms.get_or_init(|| self.histograms);
+    /// Counted once for all methods that take the network as it is.
+    pub(super) fn histograms(&self) -> &OnceLock<Histograms> {
+        &self.histograms
     }
 }

@@ -13,6 +13,8 @@ pub struct Method {
     /// As on the command line and in a model's provenance.
     pub name: &'static str,
     pub about: &'static str,
+    /// Whether channels are brought to like sizes first.
+    pub equalized: bool,
     pub activations: Clip,
     pub cells: Cells,
     pub weights: WeightScale,
@@ -33,7 +35,7 @@ const EVEN: Weighing = Weighing { task: 0.0, occupied: 0.5 };
 const TASK: Weighing = Weighing { task: 0.5, occupied: 0.25 };
 
 const fn ranges(name: &'static str, about: &'static str, activations: Clip, cells: Cells) -> Method {
-    Method { name, about, activations, cells, weights: WeightScale::MaxMin, rounding: Rounding::Nearest }
+    Method { name, about, equalized: false, activations, cells, weights: WeightScale::MaxMin, rounding: Rounding::Nearest }
 }
 
 const fn entropy(zeros: Zeros) -> Clip {
@@ -46,18 +48,18 @@ const SOFT: Reconstruction = Reconstruction { task: Some(TaskTerm { labels: Labe
 
 const fn adaptive(name: &'static str, about: &'static str, weighing: Weighing) -> Method {
     let weights = WeightScale::LeastError(STEP_SEARCH);
-    Method { name, about, activations: GRID, cells: Cells::All, weights, rounding: Rounding::Adaptive(weighing) }
+    Method { name, about, equalized: false, activations: GRID, cells: Cells::All, weights, rounding: Rounding::Adaptive(weighing) }
 }
 
 const fn learnt(name: &'static str, about: &'static str, recipe: Reconstruction) -> Method {
     let weights = WeightScale::LeastError(STEP_SEARCH);
-    Method { name, about, activations: GRID, cells: Cells::All, weights, rounding: Rounding::Learnt(recipe) }
+    Method { name, about, equalized: false, activations: GRID, cells: Cells::All, weights, rounding: Rounding::Learnt(recipe) }
 }
 
 pub(super) const MAX_MIN: Method = ranges("max-min", "nothing is clipped", Clip::MaxMin, Cells::All);
 
 /// Every method, in the order of LiDAR-PTQ's ladder.
-pub const METHODS: [Method; 20] = [
+pub const METHODS: [Method; 21] = [
     ranges(
         "entropy-s8",
         "KL divergence, zeros counted, 128 levels",
@@ -87,7 +89,8 @@ pub const METHODS: [Method; 20] = [
         ..adaptive("adaptive-occupied", "ranges over occupied cells, and adaptive rounding by the layer's output", EVEN)
     },
     adaptive("adaptive", "grid, and adaptive rounding by the layer's output", EVEN),
-    adaptive("lidar-ptq", "that, with the layer's output weighed by what it means to the task", TASK),
+    adaptive("adaptive-task", "that, with the layer's output weighed by what it means to the task", TASK),
+    Method { equalized: true, ..adaptive("lidar-ptq", "that, with channels brought to like sizes first", TASK) },
     learnt("adaround", "grid, and AdaRound layer by layer", ADAROUND),
     learnt("brecq", "grid, and BRECQ: block by block, errors weighed by Fisher's diagonal, steps afterwards", BRECQ),
     learnt("qdrop", "grid, and QDrop: block by block with steps, activations float at random", QDROP),

@@ -7,6 +7,8 @@
 
 mod adaptive;
 mod center_task;
+mod channels;
+mod equalize;
 mod frames;
 mod frontier;
 mod layout;
@@ -14,6 +16,7 @@ mod method;
 mod moments;
 mod observer;
 mod occupancy;
+mod products;
 mod progress;
 mod quantizer;
 mod reconstruct;
@@ -23,6 +26,7 @@ mod sampling;
 mod shelf;
 mod state_file;
 mod task;
+mod teacher;
 #[cfg(test)]
 mod tests;
 mod weights;
@@ -33,7 +37,7 @@ pub use center_task::CenterTask;
 pub use frames::{Cells, Frames};
 pub use layout::{Bits, Policy};
 pub use method::{METHOD_NAMES, METHODS, Method, Rounding};
-pub use observer::{Candidates, Clip, Entropy, Histogram, Range, STEP_SEARCH, Zeros};
+pub use observer::{Candidates, Clip, Entropy, Histogram, STEP_SEARCH, Zeros};
 pub use progress::{Forget, Partial, Store};
 pub use quantizer::{Effort, Quantized, max_min, quantize, quantize_resuming};
 pub use reconstruct::{Errors, Grouping, Reconstruction, Steps, TaskTerm};

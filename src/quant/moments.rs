@@ -1,6 +1,6 @@
 //! What rounding needs to know of a layer's windows: second moments.
 
-use ndarray::linalg::general_mat_mul;
+use super::products::add_product;
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis};
 
 /// Sums over sampled windows of the quantized network's input, for all layers that read it through the same windows.
@@ -30,7 +30,7 @@ impl InputMoments {
 
     /// Adds windows `[samples, window]`.
     pub fn add(&mut self, windows: &ArrayView2<'_, f32>) {
-        general_mat_mul(1.0, &windows.t(), windows, 1.0, &mut self.second);
+        add_product(&windows.t(), windows, &mut self.second);
         windows.outer_iter().for_each(|v| self.first.zip_mut_with(&v, |sum, &x| *sum += f64::from(x)));
         self.samples += windows.nrows();
     }
@@ -43,7 +43,7 @@ impl OutputMoments {
 
     /// Adds outputs `[samples, rows]` for windows `[samples, window]`.
     pub fn add(&mut self, outputs: &ArrayView2<'_, f32>, windows: &ArrayView2<'_, f32>) {
-        general_mat_mul(1.0, &outputs.t(), windows, 1.0, &mut self.cross);
+        add_product(&outputs.t(), windows, &mut self.cross);
         for y in outputs.outer_iter() {
             self.first.zip_mut_with(&y, |sum, &y| *sum += f64::from(y));
             self.second.zip_mut_with(&y, |sum, &y| *sum += f64::from(y) * f64::from(y));

@@ -10,6 +10,7 @@ use super::progress::{Forget, Partial, Store};
 use super::reconstruct::reconstruct;
 use super::sampling::{Samples, Weighing, draw};
 use super::task::{Labels, Outputs, Task};
+use super::teacher::Teacher;
 use crate::engine::float::{Inputs, Tape};
 use crate::graph::{Activation, Calibration, Graph, NodeId, Params, Quantization, Scheme};
 use std::collections::BTreeMap;
@@ -43,6 +44,8 @@ pub struct Quantized {
     pub quantization: Quantization,
     /// Of the folded network: floats that the method changed, the rest as it was.
     pub params: Params,
+    /// The float network that this stands for, folded: the one that was observed, or an equal one with channels of other sizes.
+    pub float: Params,
     /// What rounding did, if it was adaptive.
     pub rounding: Vec<LayerRounding>,
 }
@@ -83,20 +86,21 @@ pub fn quantize_resuming(
     let layout = Layout::new(graph, policy)?;
     let dense = frames.dense();
     let layers: Vec<NodeId> = layout.integer.keys().filter_map(|&id| dense.node(&graph.nodes[id].name)).collect();
+    let teacher = if method.equalized { frames.equalized(&layout) } else { frames.as_observed() };
     // Before anything asks for a range: its run of the float network counts for the histograms too.
     let samples = match method.rounding {
-        Rounding::Adaptive(weighing) => Some(windows(frames, &layers, task, weighing, effort, progress)?),
+        Rounding::Adaptive(weighing) => Some(windows((dense, &teacher), &layers, task, weighing, effort, progress)?),
         _ => None,
     };
     let mut scheme = Scheme { float: layout.float.clone(), ..Scheme::default() };
     for (&id, &(range_of, bits)) in &layout.values {
         let signed = !is_non_negative(graph, range_of);
         let levels = levels(bits, signed);
-        let reach = frames.reach(&graph.nodes[range_of].name, &method.activations, method.cells, levels)?;
+        let reach = teacher.reach(&graph.nodes[range_of].name, &method.activations, method.cells, levels)?;
         let scale = (reach / levels as f32).max(f32::MIN_POSITIVE);
         scheme.activations.insert(graph.nodes[id].name.clone(), Activation { bits, signed, scale, zero_point: 0 });
     }
-    let mut params = frames.params().clone();
+    let mut params = teacher.params().clone();
     for (&id, &bits) in &layout.integer {
         let node = &graph.nodes[id];
         let name = format!("{}.weight", node.name);
@@ -115,11 +119,13 @@ pub fn quantize_resuming(
                 progress("rounding", done, total)
             };
             let partial = store.load()?.unwrap_or(start);
-            round_layers((dense, frames.params()), frames.kept(), &stages, samples, partial, store, &mut step)?
+            round_layers((dense, teacher.params()), teacher.inputs(), &stages, samples, partial, store, &mut step)?
         }
         (Rounding::Learnt(recipe), _) => {
             let partial = store.load()?.unwrap_or(start);
-            reconstruct(frames, &layout, &recipe, (task, effort), partial, store, &mut |done, of| progress("learning", done, of))?
+            reconstruct((frames, &teacher), &layout, &recipe, (task, effort), partial, store, &mut |done, of| {
+                progress("learning", done, of)
+            })?
         }
         _ => start,
     };
@@ -130,7 +136,7 @@ pub fn quantize_resuming(
         frames_sha256: frames.digest().to_owned(),
         ..Calibration::default()
     };
-    Ok(Quantized { quantization: Quantization { scheme, calibration }, params, rounding })
+    Ok(Quantized { quantization: Quantization { scheme, calibration }, params, float: teacher.params().clone(), rounding })
 }
 
 /// The simplest method: nothing is clipped, weights are rounded to nearest.
@@ -153,7 +159,7 @@ pub fn max_min(frames: &Frames, policy: &Policy, inputs: Vec<String>) -> Result<
 }
 
 fn windows(
-    frames: &Frames,
+    (graph, teacher): (&Graph, &Teacher<'_>),
     layers: &[NodeId],
     task: &dyn Task,
     weighing: Weighing,
@@ -163,12 +169,11 @@ fn windows(
     let mut done = 0;
     let mut step = || {
         done += 1;
-        progress("weighing", done, frames.len())
+        progress("weighing", done, teacher.inputs().len())
     };
-    let count = (effort.windows / frames.len().max(1)).max(LEAST_WINDOWS);
+    let count = (effort.windows / teacher.inputs().len().max(1)).max(LEAST_WINDOWS);
     let how = (weighing, count, effort.seed);
-    let graph = frames.dense();
-    let mut counting = frames.counting();
+    let mut counting = teacher.counting();
     let mut seen = |inputs: &Inputs<f32>, tape: &Tape<'_, f32>| {
         let Some(counting) = &mut counting else { return };
         let mut occupancy = counting.occupancy(inputs);
@@ -178,7 +183,7 @@ fn windows(
             }
         }
     };
-    let samples = draw((graph, frames.params()), frames.kept(), layers, task, how, &mut seen, &mut step)?;
+    let samples = draw((graph, teacher.params()), teacher.inputs(), layers, task, how, &mut seen, &mut step)?;
     if let Some(counting) = counting {
         counting.finish();
     }

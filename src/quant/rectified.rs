@@ -10,9 +10,11 @@
 //! in place of the squared error of `y`; AdaRound's gradient descent goes down on the same (Nagel et al. 2020, eq. 25, there with
 //! ReLU alone).
 
+use super::products::product;
 use super::rounding::Rounded;
+use crate::engine::float::{add_scaled, clipped_change, cut};
 use crate::graph::Weight;
-use ndarray::{Array2, ArrayView1, ArrayView2, ArrayViewMut1, Axis};
+use ndarray::{Array1, Array2, ArrayView1, ArrayView2, ArrayViewMut1, Axis};
 use rayon::prelude::*;
 
 /// Passes over a row's weights, which the moments have put in order before.
@@ -22,30 +24,63 @@ const BIAS_STEPS: usize = 8;
 const LEAST_SHOWN: f64 = 0.01;
 
 /// All windows of a site, as the quantized network fills them.
-pub struct Seen {
-    /// `[window, samples]`: one weight meets one row of it.
-    values: Array2<f32>,
-    filled: usize,
-}
+pub struct Seen(Columns);
 
 /// What a layer should give in these windows.
 pub struct Goal {
-    /// The float network's, before ReLU: `[rows, samples]`.
-    pub outputs: Array2<f32>,
+    /// The float network's outputs before ReLU, a row for each of the layer's.
+    outputs: Columns,
+    /// What the layer adds to each row.
+    bias: Array1<f32>,
     /// What is left of an output lies between these.
-    pub bounds: [f32; 2],
+    bounds: [f32; 2],
+}
+
+/// Samples that come in parts, one beside the other.
+struct Columns {
+    /// `[length, samples]`; empty before the first part.
+    values: Array2<f32>,
+    samples: usize,
+    filled: usize,
+}
+
+impl Columns {
+    fn new(samples: usize) -> Self {
+        Self { values: Array2::zeros((0, 0)), samples, filled: 0 }
+    }
+
+    /// Adds `[samples, length]`.
+    fn add(&mut self, part: &ArrayView2<'_, f32>) {
+        if self.values.is_empty() {
+            self.values = Array2::zeros((part.ncols(), self.samples));
+        }
+        let end = self.filled + part.nrows();
+        self.values.slice_axis_mut(Axis(1), (self.filled..end).into()).assign(&part.t());
+        self.filled = end;
+    }
 }
 
 impl Seen {
-    pub fn new(window: usize, samples: usize) -> Self {
-        Self { values: Array2::zeros((window, samples)), filled: 0 }
+    /// There will be so many.
+    pub fn new(samples: usize) -> Self {
+        Self(Columns::new(samples))
     }
 
     /// Adds windows `[samples, window]`.
     pub fn add(&mut self, windows: &ArrayView2<'_, f32>) {
-        let end = self.filled + windows.nrows();
-        self.values.slice_axis_mut(Axis(1), (self.filled..end).into()).assign(&windows.t());
-        self.filled = end;
+        self.0.add(windows);
+    }
+}
+
+impl Goal {
+    /// For so many samples, of which nothing is known yet.
+    pub fn new(bias: Array1<f32>, bounds: [f32; 2], samples: usize) -> Self {
+        Self { outputs: Columns::new(samples), bias, bounds }
+    }
+
+    /// Adds outputs `[samples, rows]`, without bias.
+    pub fn add(&mut self, outputs: &ArrayView2<'_, f32>) {
+        self.outputs.add(&(outputs + &self.bias).view());
     }
 }
 
@@ -61,94 +96,103 @@ pub fn refine(
 ) {
     let limit = f32::from(Weight::limit(bits));
     let per_channel = (weight.nrows() / rounded.scales.len().max(1)).max(1);
-    let scales = &rounded.scales;
-    let rows: Vec<(usize, ArrayViewMut1<'_, i8>, &mut f32)> =
-        rounded.integers.outer_iter_mut().zip(bias).enumerate().map(|(r, (integers, bias))| (r, integers, bias)).collect();
-    let refined = rows.into_par_iter().map(|(r, mut integers, bias)| {
-        let scale = scales[r / per_channel];
-        let mut row = Row::new(goal, r);
-        row.put(&nearest.row(r), *bias, seen);
-        row.fit_bias();
-        let nearest_error = row.loss();
-        row.put(&integers.mapv(|q| f32::from(q) * scale).view(), *bias, seen);
-        *bias += row.fit_bias();
-        row.descend(&weight.row(r), (&mut integers, scale, limit), seen);
-        *bias += row.fit_bias();
-        (row.energy(), nearest_error, row.loss())
-    });
-    let [energy, nearest_error, error] = refined.collect::<Vec<_>>().iter().fold([0.0; 3], |[a, b, c], (x, y, z)| [a + x, b + y, c + z]);
+    let scale = |r: usize| rounded.scales[r / per_channel];
+    let windows = seen.0.values.view();
+    let wanted = goal.outputs.values.mapv(|y| cut(y, goal.bounds));
+    let nearest_error = {
+        let mut found = product(nearest, &windows);
+        let rows: Vec<_> = found.outer_iter_mut().zip(wanted.outer_iter()).zip(&*bias).collect();
+        let losses = rows.into_par_iter().map(|((found, wanted), &bias)| {
+            let mut row = Outputs::new(found, &wanted, bias, goal.bounds);
+            row.fit_bias();
+            row.loss()
+        });
+        losses.collect::<Vec<f64>>()
+    };
+    let values = Array2::from_shape_fn(weight.raw_dim(), |(r, k)| f32::from(rounded.integers[[r, k]]) * scale(r));
+    let mut found = product(&values.view(), &windows);
+    let rows = found.outer_iter_mut().zip(wanted.outer_iter()).zip(rounded.integers.outer_iter_mut()).zip(bias);
+    let mut rows: Vec<Row> = rows
+        .enumerate()
+        .map(|(r, (((found, wanted), integers), bias))| {
+            let outputs = Outputs::new(found, &wanted, *bias, goal.bounds);
+            Row { outputs, weight: weight.row(r), integers, scale: rounded.scales[r / per_channel], limit, bias }
+        })
+        .collect();
+    rows.par_chunks_mut(ROWS).for_each(|rows| descend(rows, &windows));
+    let [energy, error] = rows.iter().fold([0.0; 2], |[a, b], row| [a + row.outputs.energy(), b + row.outputs.loss()]);
     let energy = energy.max(f64::MIN_POSITIVE);
-    (rounded.nearest_error, rounded.error) = (nearest_error / energy, error / energy);
+    (rounded.nearest_error, rounded.error) = (nearest_error.iter().sum::<f64>() / energy, error / energy);
+}
+
+/// Rows that take turns at a weight: what it meets is read from memory once for all of them, and their outputs fit the cache.
+const ROWS: usize = 4;
+
+fn descend(rows: &mut [Row<'_>], windows: &ArrayView2<'_, f32>) {
+    rows.iter_mut().for_each(|row| *row.bias += row.outputs.fit_bias());
+    for _ in 0..SWEEPS {
+        let mut moves = 0;
+        for (k, values) in windows.outer_iter().enumerate() {
+            let values = values.to_slice().unwrap_or_default();
+            moves += rows.iter_mut().filter_map(|row| row.improve(k, values).then_some(())).count();
+        }
+        if moves == 0 {
+            break;
+        }
+    }
+    rows.iter_mut().for_each(|row| *row.bias += row.outputs.fit_bias());
+}
+
+/// A row of a layer's weight.
+struct Row<'a> {
+    outputs: Outputs<'a>,
+    weight: ArrayView1<'a, f32>,
+    integers: ArrayViewMut1<'a, i8>,
+    scale: f32,
+    limit: f32,
+    bias: &'a mut f32,
+}
+
+impl Row<'_> {
+    /// Moves a weight, which meets these values, if that makes the error less; says whether it did.
+    fn improve(&mut self, k: usize, values: &[f32]) -> bool {
+        for step in [-1.0, 1.0] {
+            let next = f32::from(self.integers[k]) + step;
+            let around = (next - self.weight[k] / self.scale).abs() < 1.0 && next.abs() <= self.limit;
+            let by = step * self.scale;
+            let Outputs { bounds, wanted, found } = &mut self.outputs;
+            if around && clipped_change(found, wanted, values, by, *bounds) < 0.0 {
+                add_scaled(found, values, by);
+                self.integers[k] = next as i8;
+                return true;
+            }
+        }
+        false
+    }
 }
 
 /// Outputs of a row.
-struct Row {
+struct Outputs<'a> {
     bounds: [f32; 2],
     /// What should be left of them.
-    wanted: Vec<f32>,
+    wanted: &'a [f32],
     /// What the quantized layer yields, before anything is cut off.
-    found: Vec<f32>,
+    found: &'a mut [f32],
 }
 
-impl Row {
-    fn new(goal: &Goal, row: usize) -> Self {
-        let wanted: Vec<f32> = goal.outputs.row(row).iter().map(|&y| cut(y, goal.bounds)).collect();
-        Self { bounds: goal.bounds, found: vec![0.0; wanted.len()], wanted }
-    }
-
-    fn put(&mut self, values: &ArrayView1<'_, f32>, bias: f32, seen: &Seen) {
-        self.found = (values.dot(&seen.values) + bias).to_vec();
-    }
-
-    fn descend(&mut self, weight: &ArrayView1<'_, f32>, (integers, scale, limit): (&mut ArrayViewMut1<'_, i8>, f32, f32), seen: &Seen) {
-        for _ in 0..SWEEPS {
-            let mut moves = 0;
-            for (k, values) in seen.values.outer_iter().enumerate() {
-                let values = values.to_slice().unwrap_or_default();
-                for step in [-1.0, 1.0] {
-                    let next = f32::from(integers[k]) + step;
-                    let around = (next - weight[k] / scale).abs() < 1.0 && next.abs() <= limit;
-                    if around && self.change(values, step * scale) < 0.0 {
-                        integers[k] = next as i8;
-                        self.found.iter_mut().zip(values).for_each(|(p, v)| *p += step * scale * v);
-                        moves += 1;
-                        break;
-                    }
-                }
-            }
-            if moves == 0 {
-                break;
-            }
-        }
-    }
-
-    /// What the error becomes more by, if the weight that meets these values becomes so much greater.
-    fn change(&self, values: &[f32], by: f32) -> f32 {
-        let [low, high] = self.bounds;
-        let of = |p: f32, y: f32, v: f32| {
-            let (before, after) = (cut(p, [low, high]) - y, cut(p + by * v, [low, high]) - y);
-            (after - before) * (after + before)
-        };
-        // In parts, for the compiler to add up at once.
-        const PARTS: usize = 16;
-        let mut parts = [0f32; PARTS];
-        let (found, found_rest) = self.found.as_chunks::<PARTS>();
-        let (wanted, wanted_rest) = self.wanted.as_chunks::<PARTS>();
-        let (values, values_rest) = values.as_chunks::<PARTS>();
-        for ((p, y), v) in found.iter().zip(wanted).zip(values) {
-            for i in 0..PARTS {
-                parts[i] += of(p[i], y[i], v[i]);
-            }
-        }
-        let rest = found_rest.iter().zip(wanted_rest).zip(values_rest).map(|((&p, &y), &v)| of(p, y, v));
-        parts.into_iter().chain(rest).sum()
+impl<'a> Outputs<'a> {
+    /// `found` has no bias yet.
+    fn new(found: ArrayViewMut1<'a, f32>, wanted: &ArrayView1<'a, f32>, bias: f32, bounds: [f32; 2]) -> Self {
+        let found = found.into_slice().expect("a row of a matrix in standard layout");
+        found.iter_mut().for_each(|p| *p += bias);
+        Self { bounds, wanted: wanted.to_slice().expect("a row of a matrix in standard layout"), found }
     }
 
     /// Moves all outputs so that the mean of what is left is as wanted; returns by how much.
     fn fit_bias(&mut self) -> f32 {
         let [low, high] = self.bounds;
         let mean = |values: &[f32]| values.iter().map(|&x| f64::from(x)).sum::<f64>() / values.len().max(1) as f64;
-        let wanted = mean(&self.wanted);
+        let wanted = mean(self.wanted);
         let mut moved = 0f32;
         for _ in 0..BIAS_STEPS {
             let left: Vec<f32> = self.found.iter().map(|&p| cut(p, [low, high])).collect();
@@ -165,7 +209,7 @@ impl Row {
 
     /// Squared error.
     fn loss(&self) -> f64 {
-        self.found.iter().zip(&self.wanted).map(|(&p, y)| f64::from(cut(p, self.bounds) - y).powi(2)).sum()
+        self.found.iter().zip(self.wanted).map(|(&p, y)| f64::from(cut(p, self.bounds) - y).powi(2)).sum()
     }
 
     /// Squared distance of what is wanted from its mean.
@@ -176,19 +220,12 @@ impl Row {
     }
 }
 
-/// What is left of an output. Unlike `clamp` and `max`, two instructions.
-fn cut(x: f32, [low, high]: [f32; 2]) -> f32 {
-    let x = if x > low { x } else { low };
-    if x < high { x } else { high }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::quant::moments::{InputMoments, OutputMoments, Problem};
     use crate::quant::rounding::round;
     use crate::random::Rng;
-    use ndarray::Array1;
 
     const ROWS: usize = 3;
     const WINDOW: usize = 8;
@@ -208,7 +245,7 @@ mod tests {
         let weight = Array2::from_shape_simple_fn((ROWS, WINDOW), || rng.range(-1.0, 1.0));
         let windows = Array2::from_shape_simple_fn((300, WINDOW), || rng.range(-1.0, 1.5));
         let outputs = windows.dot(&weight.t());
-        let mut seen = Seen::new(WINDOW, windows.nrows());
+        let (mut seen, mut goal) = (Seen::new(windows.nrows()), Goal::new(Array1::zeros(ROWS), bounds, windows.nrows()));
         let (mut inputs, mut moments) = (InputMoments::new(WINDOW), OutputMoments::new(ROWS, WINDOW));
         for part in [0..200, 200..300] {
             let part = windows.slice_axis(Axis(0), part.into());
@@ -216,8 +253,9 @@ mod tests {
             inputs.add(&part);
         }
         moments.add(&outputs.view(), &windows.view());
+        goal.add(&outputs.view());
         let problem = Problem::new(&inputs, &moments, &weight.view(), true, 0.0);
-        Case { weight, windows, seen, goal: Goal { outputs: outputs.t().to_owned(), bounds }, problem }
+        Case { weight, windows, seen, goal, problem }
     }
 
     fn start(case: &Case) -> Rounded {
@@ -229,7 +267,7 @@ mod tests {
         let [low, high] = case.goal.bounds;
         let values: Array1<f32> = integers.iter().map(|&q| f32::from(q) * scale).collect();
         let outputs = case.windows.dot(&values);
-        let wanted: Vec<f32> = case.goal.outputs.row(row).iter().map(|y| y.clamp(low, high)).collect();
+        let wanted: Vec<f32> = case.goal.outputs.values.row(row).iter().map(|y| y.clamp(low, high)).collect();
         let left = |bias: f32| outputs.iter().map(|y| (y + bias).clamp(low, high)).collect::<Vec<f32>>();
         let [mut below, mut above] = [-10.0, 10.0];
         for _ in 0..40 {
@@ -267,7 +305,8 @@ mod tests {
             assert!(total <= of_blind && total < 2.0 * of_best, "{bounds:?}: {total}, blind {of_blind}, best {of_best}");
             // What is reported is that, as a share of what there is.
             let [low, high] = bounds;
-            let energy: f64 = case.goal.outputs.outer_iter().map(|row| f64::from(row.mapv(|y| y.clamp(low, high)).var(0.0)) * 300.0).sum();
+            let energy: f64 =
+                case.goal.outputs.values.outer_iter().map(|row| f64::from(row.mapv(|y| y.clamp(low, high)).var(0.0)) * 300.0).sum();
             for (reported, expected) in [(rounded.error, total), (rounded.nearest_error, of_nearest)] {
                 assert!((reported - expected / energy).abs() < 0.02 * expected / energy, "{bounds:?}: {reported} {}", expected / energy);
             }
@@ -280,7 +319,8 @@ mod tests {
     fn silent_rows_stay_silent() {
         let case = case([0.0, f32::INFINITY]);
         let mut rounded = start(&case);
-        let goal = Goal { outputs: &case.goal.outputs - 100.0, bounds: case.goal.bounds };
+        let mut goal = Goal::new(Array1::from_elem(ROWS, -100.0), case.goal.bounds, case.windows.nrows());
+        goal.add(&case.goal.outputs.values.t());
         let mut bias = [-100.0; ROWS];
         refine(&case.weight.view(), (&case.weight.view(), BITS), &mut rounded, &mut bias, (&case.seen, &goal));
         assert_eq!((bias, rounded.error), ([-100.0; ROWS], 0.0));

@@ -7,7 +7,7 @@
 use super::CalibrationError;
 use crate::engine::float::Inputs;
 use crate::graph::PillarIndex;
-use ndarray::{Array, ArrayD, Dimension, IxDyn};
+use ndarray::{Array, ArrayD, ArrayView1, Dimension, IxDyn};
 use rayon::prelude::*;
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -39,6 +39,12 @@ pub struct Place {
 pub struct ArrayPlace {
     shape: Vec<usize>,
     place: Place,
+}
+
+impl ArrayPlace {
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
 }
 
 impl Shelf {
@@ -105,10 +111,13 @@ impl Shelf {
     }
 }
 
-/// Inputs of a network, frame by frame.
+/// Inputs of a network, frame by frame. A copy shares what lies on the shelf.
+#[derive(Clone)]
 pub struct ShelvedInputs {
-    shelf: Shelf,
-    frames: Vec<FramePlace>,
+    shelf: Arc<Shelf>,
+    frames: Vec<Arc<FramePlace>>,
+    /// By what the channels of inputs are multiplied as they are taken out.
+    factors: BTreeMap<String, Vec<f32>>,
 }
 
 struct FramePlace {
@@ -124,7 +133,12 @@ struct IndexPlace {
 
 impl ShelvedInputs {
     pub fn new(shelf: Shelf) -> Self {
-        Self { shelf, frames: Vec::new() }
+        Self { shelf: Arc::new(shelf), frames: Vec::new(), factors: BTreeMap::new() }
+    }
+
+    /// The same, with channels multiplied; `factors` are by name, and may be of others too.
+    pub fn multiplied(&self, factors: &BTreeMap<String, Vec<f32>>) -> Self {
+        Self { factors: factors.clone(), ..self.clone() }
     }
 
     /// On which they lie.
@@ -154,7 +168,7 @@ impl ShelvedInputs {
             dense: dense.collect::<Result<_, CalibrationError>>()?,
             pillars: pillars.collect::<Result<_, CalibrationError>>()?,
         };
-        self.frames.push(frame);
+        self.frames.push(Arc::new(frame));
         Ok(())
     }
 
@@ -164,7 +178,13 @@ impl ShelvedInputs {
     /// As [`Shelf::get`].
     pub fn get(&self, frame: usize) -> Result<Inputs<f32>, CalibrationError> {
         let frame = &self.frames[frame];
-        let dense = frame.dense.iter().map(|(name, at)| Ok((name.clone(), self.shelf.get_array(at)?)));
+        let dense = frame.dense.iter().map(|(name, at)| {
+            let mut values = self.shelf.get_array(at)?;
+            if let Some(factors) = self.factors.get(name) {
+                values *= &ArrayView1::from(factors);
+            }
+            Ok((name.clone(), values))
+        });
         let pillars = frame.pillars.iter().map(|(name, index)| {
             let offsets = self.shelf.get_words(&index.offsets)?;
             let cells = self.shelf.get_words(&index.cells)?.as_chunks().0.to_vec();
@@ -202,6 +222,9 @@ mod tests {
         }
         let found: Vec<Inputs<f32>> = frames.iter().map(|frame| frame.expect("there")).collect();
         assert_eq!((found.len(), &found[1].dense["rows"]), (2, &map));
+        let twice = frames.multiplied(&BTreeMap::from([("rows".to_owned(), vec![1.0, 2.0, 0.5])])).get(0).expect("there");
+        assert_eq!(twice.dense["rows"][[1, 2, 3, 1]], 2.0 * map[[1, 2, 3, 1]]);
+        assert_eq!(twice.dense["rows"][[1, 2, 3, 2]], 0.5 * map[[1, 2, 3, 2]]);
         let PillarIndex { offsets, cells, batch } = &*found[1].pillars["index"];
         assert_eq!((&offsets[..], &cells[..], *batch), (&[0, 3, 4][..], &[[0, 5, 1], [0, 7, 1]][..], 1));
     }

@@ -109,7 +109,7 @@ fn ranges_are_the_same_whoever_counts() {
         let scheme = quantized(frames, method, "W4A4").quantization.scheme;
         scheme.activations.into_iter().map(|(name, activation)| (name, activation.scale)).collect::<Vec<_>>()
     };
-    let (expected, found) = (steps(&own, "grid"), steps(&on_the_way, "lidar-ptq"));
+    let (expected, found) = (steps(&own, "grid"), steps(&on_the_way, "adaptive-task"));
     assert_eq!(expected.len(), 4);
     for ((name, expected), (_, found)) in expected.iter().zip(&found) {
         assert!((expected - found).abs() <= 1e-5 * expected, "{name}: {found}, expected {expected}");

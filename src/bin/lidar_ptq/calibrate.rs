@@ -288,7 +288,7 @@ fn layer_figures(
     sensitivity: bool,
     stopped: &dyn Fn() -> bool,
 ) -> anyhow::Result<Vec<LayerFigures>> {
-    let layers = Layers::new(model, (gathered.frames.graph(), gathered.frames.params()), quantized, &gathered.held_out)?;
+    let layers = Layers::new(model, gathered.frames.graph(), quantized, &gathered.held_out)?;
     let mut figures = layers.figures()?;
     if sensitivity {
         let bar = ProgressBar::new(figures.len() as u64);

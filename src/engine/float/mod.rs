@@ -3,6 +3,7 @@
 //! Values are channels-last arrays in standard layout. Every result is the same to the bit for every thread count and
 //! instruction set: sums run in a fixed order with fused multiply-adds.
 
+mod clipped;
 mod correlate;
 mod fake;
 mod inference;
@@ -13,6 +14,7 @@ mod tape;
 #[cfg(test)]
 mod tests;
 
+pub use clipped::{add_scaled, clipped_change, cut};
 pub use inference::{FloatEngine, NodeTime};
 pub use kernel::Real;
 pub use snap::{Dropped, Snap};

@@ -9,33 +9,6 @@ pub use entropy::{Entropy, Zeros};
 pub use error::{Candidates, STEP_SEARCH};
 pub use histogram::Histogram;
 
-/// A range of values; low is at most 0, high at least 0.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Range {
-    pub low: f32,
-    pub high: f32,
-}
-
-impl Range {
-    /// Widens the range to hold these values.
-    pub fn extend(&mut self, values: &[f32]) {
-        // NaN is neither below nor above: it must not hide here.
-        for &x in values {
-            self.low = if x < self.low || x.is_nan() { x } else { self.low };
-            self.high = if x > self.high || x.is_nan() { x } else { self.high };
-        }
-    }
-
-    /// The greatest magnitude.
-    pub fn reach(&self) -> f32 {
-        self.high.max(-self.low)
-    }
-
-    pub fn is_finite(&self) -> bool {
-        self.low.is_finite() && self.high.is_finite()
-    }
-}
-
 /// A rule that chooses the magnitude from which on values are clipped.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Clip {
@@ -73,14 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ranges_grow_and_remember_nan() {
-        let mut range = Range::default();
-        range.extend(&[0.5, 2.55]);
-        assert_eq!(range, Range { low: 0.0, high: 2.55 });
-        range.extend(&[-5.08, 1.0]);
-        assert_eq!((range.reach(), range.is_finite()), (5.08, true));
-        range.extend(&[1.0, f32::NAN, 3.0]);
-        assert!(!range.is_finite());
+    fn levels_by_hand() {
         assert_eq!([levels(8, false), levels(8, true), levels(4, false)], [255, 127, 15]);
     }
 }

@@ -2,8 +2,9 @@
 
 use crate::engine::float::Inputs;
 use crate::graph::{Dim, Graph, Op, Params, PillarIndex};
+use crate::quant::CalibrationError;
 use crate::quant::shelf::ShelvedInputs;
-use crate::quant::{CalibrationError, Frames};
+use crate::quant::teacher::Teacher;
 use crate::random::Rng;
 use ndarray::{Axis, Slice};
 use std::borrow::Cow;
@@ -35,8 +36,8 @@ impl std::ops::Deref for Source<'_> {
 }
 
 impl<'a> Material<'a> {
-    pub fn whole(frames: &'a Frames) -> Self {
-        Self { graph: Cow::Borrowed(frames.dense()), params: frames.params(), frames: Source::Whole(frames.kept()) }
+    pub fn whole(graph: &'a Graph, teacher: &'a Teacher<'_>) -> Self {
+        Self { graph: Cow::Borrowed(graph), params: teacher.params(), frames: Source::Whole(teacher.inputs()) }
     }
 
     /// Square windows of `side` cells of the network's first map, as if the sensor saw no farther: float network, quantized network and
@@ -44,18 +45,17 @@ impl<'a> Material<'a> {
     ///
     /// # Errors
     /// A side of which not all maps of the network have a whole number of cells; a full disk.
-    pub fn windows(frames: &'a Frames, side: usize, seed: u64) -> Result<Self, CalibrationError> {
-        let graph = frames.dense();
+    pub fn windows(graph: &'a Graph, teacher: &'a Teacher<'_>, side: usize, seed: u64) -> Result<Self, CalibrationError> {
         let canvas = canvas(graph);
         if side >= canvas.into_iter().min().unwrap_or(0) {
-            return Ok(Self::whole(frames));
+            return Ok(Self::whole(graph, teacher));
         }
         let step = graph.nodes.iter().filter_map(|n| map_size(&n.shape)).map(|[h, _]| canvas[0] / h.max(1)).max().unwrap_or(1);
         let graph = Some(side).filter(|side| *side > 0).and_then(|side| shrink(graph, canvas, side));
         let graph = graph.ok_or(CalibrationError::Window { side, step })?;
         let count = (canvas[0] / side) * (canvas[1] / side);
-        let mut windows = ShelvedInputs::new(frames.kept().shelf().another());
-        for (number, frame) in frames.kept().iter().enumerate() {
+        let mut windows = ShelvedInputs::new(teacher.inputs().shelf().another());
+        for (number, frame) in teacher.inputs().iter().enumerate() {
             let frame = frame?;
             let mut rng = Rng::new(seed.wrapping_add(number as u64), "windows to learn from");
             for _ in 0..count {
@@ -64,7 +64,7 @@ impl<'a> Material<'a> {
                 windows.push(&window(&frame, canvas, origin, side))?;
             }
         }
-        Ok(Self { graph: Cow::Owned(graph), params: frames.params(), frames: Source::Windows(windows) })
+        Ok(Self { graph: Cow::Owned(graph), params: teacher.params(), frames: Source::Windows(windows) })
     }
 }
 
@@ -145,6 +145,7 @@ mod tests {
     use super::*;
     use crate::engine::float::FloatEngine;
     use crate::graph::GraphBuilder;
+    use crate::quant::Frames;
     use ndarray::ArrayD;
     use std::collections::BTreeMap;
 
@@ -170,7 +171,8 @@ mod tests {
         let inputs = Inputs::default().with_dense("rows", rows).with_pillars("index", Arc::new(PillarIndex { batch: 1, offsets, cells }));
         let whole = &frames.observe(&inputs).expect("runs")["y"];
 
-        let material = Material::windows(&frames, 16, 3).expect("fits");
+        let teacher = frames.as_observed();
+        let material = Material::windows(frames.dense(), &teacher, 16, 3).expect("fits");
         assert_eq!(material.frames.len(), 4);
         let mut engine = FloatEngine::new(&material.graph, &params).expect("fits");
         let mut places = Vec::new();
@@ -186,8 +188,8 @@ mod tests {
             places.push(at.expect("somewhere in the whole map"));
         }
         assert!(places.iter().any(|p| *p != places[0]), "{places:?}");
-        assert!(Material::windows(&frames, 15, 3).is_err_and(|e| e.to_string().contains('2')));
-        assert!(Material::windows(&frames, 0, 3).is_err());
-        assert_eq!(Material::windows(&frames, 32, 3).expect("whole").frames.len(), 1);
+        assert!(Material::windows(frames.dense(), &teacher, 15, 3).is_err_and(|e| e.to_string().contains('2')));
+        assert!(Material::windows(frames.dense(), &teacher, 0, 3).is_err());
+        assert_eq!(Material::windows(frames.dense(), &teacher, 32, 3).expect("whole").frames.len(), 1);
     }
 }

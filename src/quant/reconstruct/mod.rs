@@ -17,6 +17,7 @@ use super::layout::Layout;
 use super::progress::{Partial, Store};
 use super::quantizer::Effort;
 use super::task::{Labels, Task};
+use super::teacher::Teacher;
 use super::{CalibrationError, Frames};
 use crate::graph::{Graph, NodeId, Params, Scheme};
 use learn::{Learner, Lesson};
@@ -133,7 +134,7 @@ impl Reconstruction {
 /// # Errors
 /// Frames that do not fit the graph; a task that the outputs are not of; `progress` said no; the store failed.
 pub(super) fn reconstruct(
-    frames: &Frames,
+    (frames, teacher): (&Frames, &Teacher<'_>),
     layout: &Layout,
     recipe: &Reconstruction,
     (task, effort): (&dyn Task, Effort),
@@ -143,8 +144,8 @@ pub(super) fn reconstruct(
 ) -> Result<Partial, CalibrationError> {
     let recipe = recipe.with(effort);
     let material = match effort.window {
-        Some(side) => Material::windows(frames, side, effort.seed)?,
-        None => Material::whole(frames),
+        Some(side) => Material::windows(frames.dense(), teacher, side, effort.seed)?,
+        None => Material::whole(frames.dense(), teacher),
     };
     let units = dense_units(frames, layout, recipe.grouping);
     let lessons = recipe.lessons();
@@ -157,7 +158,7 @@ pub(super) fn reconstruct(
                 steps += lesson.iterations;
                 continue;
             }
-            let (prefix, prefix_params) = prefix(frames, &partial, &units[number..], lesson.activations);
+            let (prefix, prefix_params) = prefix((frames.dense(), teacher), &partial, &units[number..], lesson.activations);
             let name = &material.graph.nodes[unit.layers[0]].name;
             let mut step = || {
                 steps += 1;
@@ -186,13 +187,12 @@ fn dense_units(frames: &Frames, layout: &Layout, grouping: Grouping) -> Vec<Unit
 }
 
 /// The network in which the units from `open` on are still float.
-fn prefix(frames: &Frames, partial: &Partial, open: &[Unit], activations: bool) -> (Scheme, Params) {
-    let graph: &Graph = frames.dense();
+fn prefix((graph, teacher): (&Graph, &Teacher<'_>), partial: &Partial, open: &[Unit], activations: bool) -> (Scheme, Params) {
     let is_open = |name: &String| open.iter().any(|unit| unit.nodes.iter().any(|&id| graph.nodes[id].name == *name));
     let mut scheme = partial.scheme.clone();
     scheme.weights.retain(|name, _| !is_open(name));
     scheme.activations.retain(|name, _| activations && !is_open(name));
-    let mut params = frames.params().clone();
+    let mut params = teacher.params().clone();
     for layer in scheme.weights.keys() {
         for name in ["weight", "bias"].map(|suffix| format!("{layer}.{suffix}")) {
             if let Some(value) = partial.params.0.get(&name) {
