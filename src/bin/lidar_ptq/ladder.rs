@@ -276,7 +276,8 @@ fn calibration_frames(
         let reasons: String = unusable.keys().map(|reason| format!("\n  {reason}")).collect();
         bail!("a calibration got no frame{reasons}");
     }
-    let remarks = unusable.iter().map(|(reason, count)| format!("to calibrate with, skipped {count}: {reason}")).collect();
+    let remarks: Vec<String> = unusable.iter().map(|(reason, count)| format!("to calibrate with, skipped {count}: {reason}")).collect();
+    remarks.iter().for_each(|remark| eprintln!("{remark}"));
     Ok((gathered.into_iter().map(|gathered| gathered.frames).collect(), remarks))
 }
 

@@ -17,7 +17,7 @@ use lidar_ptq::node::layer_report::{LayerFigures, Layers, Promotion, finer, prom
 use lidar_ptq::node::layer_times::{LayerClock, TimeBudget};
 use lidar_ptq::node::{Gathered, Inputs, LabelledEvent, Survey, Unusable, Wanted, gather, wanted_fields};
 use lidar_ptq::quant::{
-    Bits, CalibrationError, CenterTask, METHODS, Method, Partial, Policy, Quantized, StateFile, Store, quantize_resuming,
+    Bits, CalibrationError, CenterTask, METHODS, Method, Partial, Policy, Quantized, Rounding, StateFile, Store, quantize_resuming,
 };
 use progress::Progress;
 use serde_json::json;
@@ -138,7 +138,12 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         let mut store = Undisturbed { store, deadline: &deadline };
         let done = quantize_resuming(&gathered.frames, &method, policy, (&task, effort), names, &mut store, &mut on_step);
         progress.clear();
-        progress.mark("last of quantizing");
+        // After its last step, the last layer still has to be rounded.
+        progress.mark(match method.rounding {
+            Rounding::Nearest => "ranges",
+            Rounding::Adaptive(_) => "rounding",
+            Rounding::Learnt(_) => "learning",
+        });
         match done {
             Err(CalibrationError::Stopped) => bail!(INTERRUPTED),
             done => Ok(done?),
