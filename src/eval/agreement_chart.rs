@@ -19,17 +19,17 @@ pub fn agreement_strips(figures: &[&AgreementFigures]) -> Vec<Strip> {
         for (name, readings) in
             [("recall", of(|f, k| f.thresholds.get(k)?.recall)), ("precision", of(|f, k| f.thresholds.get(k)?.precision))]
         {
-            strips.push(strip(name, readings).range(lowest.max(0.0)..1.0).width(110.0));
+            strips.push(strip(name, readings).range(lowest.max(0.0)..1.0).width(76.0));
         }
         let counts =
             figures.iter().map(|f| f.thresholds.get(k).map_or_else(String::new, |t| format!("{} / {}", t.student_boxes, t.teacher_boxes)));
         strips.push(Strip::text("boxes / float", counts));
     }
     let bias = figures.iter().map(|f| f.score_bias.map_or_else(|| Reading::missing("-"), |b| Reading::new(b, format!("{b:+.4}"))));
-    strips.push(Strip::bars("score bias", bias).width(110.0));
+    strips.push(Strip::bars("score bias", bias).width(76.0));
     let shift = figures
         .iter()
         .map(|f| f.center_shift_m.map_or_else(|| Reading::missing("-"), |m| Reading::new(100.0 * m, format!("{:.1}", 100.0 * m))));
-    strips.push(Strip::bars("shift, cm", shift).width(80.0));
+    strips.push(Strip::bars("shift, cm", shift).width(60.0));
     strips
 }

@@ -56,7 +56,7 @@ const GAP: f64 = 22.0;
 const BAR: f64 = 11.0;
 const DOT: f64 = 4.0;
 /// Of a letter at the size of these texts, more than most take.
-const LETTER: f64 = 6.7;
+const LETTER: f64 = 7.2;
 /// Room for ends of axes, beyond the strip.
 const MARGIN: f64 = 8.0;
 
@@ -107,7 +107,7 @@ impl Strip {
 
     fn text_width(&self) -> f64 {
         let longest = self.readings.iter().map(|r| r.text.chars().count()).max().unwrap_or(0);
-        longest as f64 * LETTER + MARGIN
+        longest as f64 * LETTER + 1.5 * MARGIN
     }
 
     /// With its texts, and as wide as its title.

@@ -144,7 +144,7 @@ fn layer_drawing(layers: &[LayerFigures]) -> String {
         _ => Reading::missing("exact"),
     });
     strips.add(Strip::bars("SNR, dB", snr));
-    let clipped = layers.iter().map(|layer| Reading::new(100.0 * layer.clipped_share, format!("{:.3}", 100.0 * layer.clipped_share)));
+    let clipped = layers.iter().map(|layer| Reading::new(100.0 * layer.clipped_share, format!("{:.4}", 100.0 * layer.clipped_share)));
     strips.add(Strip::bars("clipped, %", clipped));
     strips.add(Strip::bars("bytes", layers.iter().map(|layer| Reading::new(layer.weight_bytes as f64, layer.weight_bytes.to_string()))));
     strips.to_svg("Bits, signal-to-noise ratio, clipped share and bytes of each layer")

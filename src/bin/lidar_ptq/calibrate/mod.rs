@@ -203,7 +203,9 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let verdict = match (&complaint, is_refused) {
         (Some(complaint), true) => format!("Refused: {complaint}; nothing was written"),
         (Some(complaint), false) => format!("{}: {complaint}, accepted even so", file_name(&output)),
-        (None, _) => worst.map_or_else(|| file_name(&output), |w| format!("{}: {w:.3} of the boxes agree at least", file_name(&output))),
+        (None, _) => {
+            worst.map_or_else(|| file_name(&output), |w| format!("{}: at least {w:.3} of the boxes above 0.3 agree", file_name(&output)))
+        }
     };
     common.put_out(|| report.json(), || report.html(&verdict))?;
     if let Some(complaint) = complaint {
