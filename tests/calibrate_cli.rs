@@ -165,6 +165,87 @@ fn sensitive_layers_become_finer_and_the_report_says_so() {
     assert!(model.quantization().expect("quantized").scheme.weights.values().all(|w| w.bits == 4));
 }
 
+/// Without a limit every layer that gains becomes finer; with none of the time there is, no layer does; and the report says what was measured.
+#[test]
+fn layers_become_finer_within_a_time() {
+    let folder = workbench();
+    let at = folder.path();
+    let run = |budget: &str| -> (Value, Vec<u8>) {
+        let arguments = format!(
+            "calibrate model.safetensors --bag drive.mcap -o q.safetensors --force --method max-min --bits W4A4 --frames 3 --held-out 2 \
+             --accept-disagreement --sensitivity --json report.json --budget-ms {budget} --budget-threads 1"
+        );
+        let output = lidar_ptq(at, &arguments);
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        let report = serde_json::from_str(&std::fs::read_to_string(at.join("report.json")).expect("there")).expect("JSON");
+        let model = Model::load(&at.join("q.safetensors")).expect("loaded");
+        (report, model.quantization().expect("quantized").scheme.weights.values().map(|w| w.bits).collect())
+    };
+    let (report, bits) = run("10000");
+    let budget = &report["time_budget"];
+    let gaining = budget["added_ms"].as_object().expect("times").len();
+    assert!(gaining > 0 && budget["before_ms"].as_f64().is_some_and(|ms| ms > 0.0), "{budget}");
+    assert_eq!(bits.iter().filter(|b| **b == 8).count(), gaining, "{budget}");
+    assert_eq!(budget["finer"].as_array().map(Vec::len), Some(gaining));
+    assert_eq!(budget["threads"], 1);
+    let (report, bits) = run("1e-6");
+    assert!(bits.iter().all(|b| *b == 4), "{report}");
+    assert_eq!(report["time_budget"]["after_ms"], report["time_budget"]["before_ms"]);
+}
+
+/// One file of HTML with everything in it, also of a model that was refused.
+#[test]
+fn the_report_is_one_page() {
+    let folder = workbench();
+    let at = folder.path();
+    let recipe = "calibrate model.safetensors --bag drive.mcap -o q.safetensors --bits W4A8 --frames 3 --held-out 2 --sensitivity --seed 7";
+    let output = lidar_ptq(at, &format!("{recipe} --accept-disagreement --report report.html --json report.json"));
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let page = std::fs::read_to_string(at.join("report.html")).expect("there");
+    let report: Value = serde_json::from_str(&std::fs::read_to_string(at.join("report.json")).expect("there")).expect("JSON");
+    for outside in ["<script", "src=", "<link", "@import", "url("] {
+        assert!(!page.contains(outside), "{outside}");
+    }
+    let calibration = &report["calibration"];
+    for digest in ["frames_sha256", "recordings_sha256"] {
+        assert!(page.contains(calibration[digest].as_str().expect("a digest")), "{digest}");
+    }
+    for layer in report["layers"].as_array().expect("layers") {
+        let snr = layer["output_snr_db"].as_f64().expect("a number");
+        assert!(page.contains(&format!("{}: SNR, dB {snr:.1}", layer["layer"].as_str().expect("a name"))), "{layer}");
+        assert!(page.contains(&format!(">{}</text>", layer["weight_bytes"])), "{layer}");
+    }
+    let phases = report["phases"].as_array().expect("phases");
+    for phase in ["frames looked at", "frames observed", "weighing", "rounding", "sensitivity of layers", "judging"] {
+        assert!(phases.iter().any(|p| p["name"] == phase) && page.contains(&format!(">{phase}</text>")), "{phase}: {phases:?}");
+    }
+    let seconds = |value: &Value| value.as_f64().expect("seconds");
+    assert!((phases.iter().map(|p| seconds(&p["seconds"])).sum::<f64>() - seconds(&report["seconds"])).abs() < 1e-9);
+    assert!(page.contains("score bias") && page.contains("40+ m") && page.contains("recall &gt; 0.1") && page.contains("recall &gt; 0.3"));
+    assert!(page.contains("<dt>Seed</dt><dd>7</dd>") && page.contains("Peak memory"));
+
+    let refused = lidar_ptq(at, &format!("{recipe} --force --least-agreement 1.1 --report refused.html"));
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(std::fs::read_to_string(at.join("refused.html")).expect("there").contains("Refused: only "));
+}
+
+/// A disk that fills up while frames are observed ends the calibration and names the place, rather than skip every frame. A bound on the
+/// size of files stands for it.
+#[cfg(unix)]
+#[test]
+fn a_full_disk_ends_the_calibration() {
+    let folder = workbench();
+    std::fs::create_dir(folder.path().join("small")).expect("created");
+    let command = format!(
+        "trap '' XFSZ; ulimit -f 1; exec '{}' calibrate model.safetensors --bag drive.mcap --frames 3 -o small/q.safetensors",
+        env!("CARGO_BIN_EXE_lidar_ptq")
+    );
+    let output = Command::new("sh").current_dir(folder.path()).args(["-c", &command]).output().expect("a shell");
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("error: the scratch file in small: ") && !said.contains("no frame could be used"), "{said}");
+}
+
 /// What a float network and its quantized form say of a frame differs by what quantization costs, and by nothing between the
 /// integer engine and fake quantization.
 #[test]

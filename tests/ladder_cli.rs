@@ -28,7 +28,7 @@ fn the_row_of_a_method_is_what_its_model_reaches() {
         at,
         &format!(
             "ladder {MODEL} --calibrate {DRIVE} --judge {DRIVE} --until 0.55 --every 0 --frames 100 --draws 1 --method max-min --bits W8A8 \
-             --bits W4A8,last=W8A8 --resamples 20 --json -"
+             --bits W4A8,last=W8A8 --resamples 20 --json - --report ladder.html"
         ),
     );
     assert!(tables.contains("max-min") && tables.contains("in float: reader.pfn_layers.0.linear"), "{tables}");
@@ -61,9 +61,46 @@ fn the_row_of_a_method_is_what_its_model_reaches() {
         assert!(row["heat_map_db"].as_f64().unwrap() > 3.0, "{row}");
         assert!(row["ap_difference"]["standard_error"].as_f64().unwrap() > 0.0);
     }
+    // The same by range: what lies in all ranges together is all there is.
+    for row in ladder["rows"].as_array().unwrap() {
+        let ranges = row["by_range"].as_array().unwrap();
+        let ends: Vec<_> = ranges.iter().map(|r| (r["from_m"].as_f64(), r["to_m"].as_f64())).collect();
+        assert_eq!(ends, [(Some(0.0), Some(20.0)), (Some(20.0), Some(40.0)), (Some(40.0), None)]);
+        for (k, at) in row["agreement"]["thresholds"].as_array().unwrap().iter().enumerate() {
+            for boxes in ["teacher_boxes", "student_boxes"] {
+                let parts = ranges.iter().map(|r| r["agreement"]["thresholds"][k][boxes].as_u64().unwrap());
+                assert_eq!(parts.sum::<u64>(), at[boxes].as_u64().unwrap());
+            }
+        }
+        assert!(ranges.iter().any(|r| r["ap_difference"]["standard_error"].as_f64().unwrap() > 0.0));
+        assert!(ranges.iter().all(|r| r["agreement"]["score_bias"].is_f64() && r["heat_map_db"].is_f64()), "{row}");
+    }
+    let page = std::fs::read_to_string(at.join("ladder.html")).unwrap();
+    let value = ladder["rows"][0]["ap_difference"]["value"].as_f64().unwrap();
+    let error = ladder["rows"][0]["ap_difference"]["standard_error"].as_f64().unwrap();
+    assert!(page.contains(&format!("W8A8 max-min: mAP - float {:+.2} ± {:.2}", 100.0 * value, 100.0 * error)));
+    assert!(page.contains("W4A8,last=W8A8 max-min, 40+ m") && !page.contains("<script") && !page.contains("src="));
+
     // Fewer bits, more noise.
     let db = |row: usize| ladder["rows"][row]["heat_map_db"].as_f64().unwrap();
     assert!(db(0) > db(1) + 3.0, "{} {}", db(0), db(1));
+}
+
+/// Each draw is the choice of `calibrate` with the next seed, so a ladder of one draw is one of that seed.
+#[test]
+fn draws_are_choices_of_frames_by_seed() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let common = format!(
+        "ladder {MODEL} --calibrate sim:1..3 --judge {DRIVE} --until 0.3 --every 0 --seconds 3 --frames 4 --method max-min --resamples 2 --json -"
+    );
+    let db = |rest: &str| json(&lidar_ptq(at, &format!("{common} {rest}"))[0])["rows"][0]["heat_map_db"].as_f64().unwrap();
+    let (first, second) = (db("--draws 1 --seed 5"), db("--draws 1 --seed 6"));
+    assert_eq!(db("--draws 1 --seed 5"), first);
+    assert!(first != second);
+    // The noise of both draws together lies between.
+    let both = db("--draws 2 --seed 5");
+    assert!(both >= first.min(second) && both <= first.max(second), "{first} {second} {both}");
 }
 
 #[test]

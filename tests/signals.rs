@@ -7,13 +7,14 @@ mod support;
 
 use lidar_ptq::detect::Model;
 use lidar_ptq::graph::read_model_file;
-use lidar_ptq::ros::bag::BagReader;
+use lidar_ptq::ros::bag::{BagReader, BagWriter};
+use lidar_ptq::ros::point_cloud::encode_cloud;
 use lidar_ptq::train::{ExampleFolder, LabelledBox, TrainState};
 use ndarray::Array2;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
-use support::{mind_signals, scene, send_signal, tiny_config};
+use std::time::{Duration, Instant};
+use support::{TOPIC, mind_signals, save_tiny_model, scene, send_signal, tiny_config};
 
 fn start(folder: &Path, arguments: &str) -> Child {
     let mut command = Command::new(env!("CARGO_BIN_EXE_lidar_ptq"));
@@ -77,4 +78,40 @@ fn a_training_keeps_its_model_and_state() {
     Model::load(&path("model.safetensors")).expect("a model");
     let (manifest, _) = read_model_file::<TrainState>(&std::fs::read(path("model.state")).expect("there")).expect("a state");
     assert!(text.contains(&format!("interrupted at step {}", manifest.config.step)), "{text}");
+}
+
+/// As a script starts it with `&`: Ctrl-C is not for it, SIGTERM is, even if that was to be ignored too.
+#[test]
+fn a_calibration_in_the_background_hears_sigterm() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| folder.path().join(name);
+    save_tiny_model(&path("model.safetensors"));
+    let mut bag = BagWriter::create(&path("drive.mcap")).expect("created");
+    for frame in 0..6 {
+        let cloud = scene(frame);
+        bag.write(TOPIC, cloud.stamp, &encode_cloud(&cloud)).expect("written");
+    }
+    bag.finish().expect("complete");
+    let recipe = "calibrate model.safetensors --bag drive.mcap -o q.safetensors --recipe adaround --steps 1000000 --batch 1 --frames 4";
+    let command = format!("trap '' INT TERM; exec '{}' {recipe} --held-out 0 --progress-json", env!("CARGO_BIN_EXE_lidar_ptq"));
+    let out = std::fs::File::create(path("progress")).expect("created");
+    let mut child = Command::new("sh")
+        .current_dir(folder.path())
+        .args(["-c", &command])
+        .stdin(Stdio::null())
+        .stdout(out)
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("a shell");
+    let learns = || std::fs::read_to_string(path("progress")).is_ok_and(|text| text.contains("learning"));
+    while !learns() && child.try_wait().expect("asked").is_none() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    send_signal(&child, "INT");
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(child.try_wait().expect("asked").is_none(), "it heard what was not for it");
+    let asked = Instant::now();
+    let text = stopped(child, "TERM", || true);
+    assert!(asked.elapsed() < Duration::from_secs(10) && text.contains("the same command goes on"), "{text}");
+    assert!(!path("q.safetensors").exists());
 }

@@ -134,6 +134,14 @@ impl Peaks {
     }
 }
 
+/// By task: the cells whose regressed values decoding will read, as [`super::Network::run_at_cells`] asks for them.
+///
+/// # Errors
+/// As [`decode`].
+pub(crate) fn peak_cells(config: &DetectorConfig, maps: &HeadMaps) -> Result<Vec<Vec<usize>>, DecodeError> {
+    Ok(Peaks::of(config, maps)?.cells())
+}
+
 fn task_peaks(config: &DetectorConfig, maps: &HeadMaps, task: usize) -> Result<Vec<Peak>, DecodeError> {
     let heatmap = map_of(config, maps, task, BranchRole::Heatmap)?;
     // One slice, see `HeadMaps::insert`.

@@ -30,6 +30,7 @@ pub use config::{
     BoxCode, Candidates, DecodeConfig, DetectorConfig, Grid, Nms, RotatedKernel, RotationOrder, SizeOrder, Voxelization, YawConvention,
 };
 pub use cuda::network_on;
+pub(crate) use decode::peak_cells;
 pub use decode::{DecodeError, DecodeOutput, HeadMaps, decode};
 pub use detector::{
     ChooseCells, Clipped, DetectError, Detections, Detector, LayerTime, Network, NetworkError, StageTimes, WholeFrame, isa_in_use, network,

@@ -4,8 +4,7 @@
 //! probability that grows with the square of its distance from the nearest one drawn before (the seeding of k-means++, Arthur and
 //! Vassilvitskii 2007): whatever is far from everything chosen comes soon, and a single odd frame does not come for certain.
 
-use super::calibrate::Wanted;
-use super::input::{Event, Inputs};
+use super::evaluator::LabelledEvent;
 use super::motion::MotionTracker;
 use crate::graph::sha256_hex;
 use crate::random::Rng;
@@ -14,7 +13,7 @@ use std::collections::BTreeSet;
 
 /// What tells frames of a recording apart.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Traits {
+struct Traits {
     /// Position among all frames of the inputs.
     number: usize,
     /// Seconds since the recording's first frame.
@@ -26,13 +25,26 @@ pub struct Traits {
     occupancy: [f64; OCCUPANCY],
 }
 
+/// How many frames are wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    pub frames: usize,
+    pub held_out: usize,
+}
+
 /// Frames, by their position among all frames of the inputs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Choice {
     pub calibrate: BTreeSet<usize>,
     pub held_out: BTreeSet<usize>,
-    /// SHA-256, in hexadecimal, over time, number of points and sum of the coordinates' bits of every cloud that was looked at.
-    pub fingerprint: String,
+}
+
+/// What the frames of a recording are like.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Survey {
+    /// That come into question.
+    seen: Vec<Traits>,
+    fingerprint: String,
 }
 
 /// Sectors around the sensor and rings of each, beyond these ranges in metres.
@@ -42,58 +54,81 @@ const OCCUPANCY: usize = SECTORS * RINGS.len();
 /// Frames that are looked at for each one that is wanted, evenly over the inputs: clouds of hours need not all be decoded.
 const LOOKED_AT: usize = 24;
 
-impl Choice {
-    /// Looks through the inputs and chooses; `seed` decides what is left to chance. Frames before which fewer than `sweeps - 1` others were
-    /// recorded are left out where there are others: less is in them than the network will see. `on_frame` hears of each frame, and may
-    /// end the reading by returning false.
-    pub fn survey(
-        inputs: Inputs,
+impl Survey {
+    /// Looks through recordings of about `expected` frames, of which a choice will want `total`. Frames before which fewer than
+    /// `sweeps - 1` others were recorded are left out where there are others: less is in them than the network will see. `on_frame` hears
+    /// of each frame, and may end the reading by returning false.
+    pub fn new(
+        events: impl Iterator<Item = LabelledEvent>,
+        expected: usize,
         mut motion: MotionTracker,
-        (wanted, sweeps): (Wanted, usize),
-        seed: u64,
+        (total, sweeps): (usize, usize),
         on_frame: &mut dyn FnMut() -> bool,
     ) -> Self {
-        let total = wanted.frames + wanted.held_out;
-        let every = (inputs.expected_frames() as usize / (total * LOOKED_AT).max(1)).max(1);
+        let every = (expected / (total * LOOKED_AT).max(1)).max(1);
         let (mut seen, mut thin) = (Vec::new(), Vec::new());
         let mut prints = Vec::new();
         let (mut number, mut recording, mut first, mut before) = (0, 0, None, 0);
-        for event in inputs {
-            match event {
-                Event::Start { .. } => {
+        for event in events {
+            let frame = match event {
+                LabelledEvent::Start { .. } => {
                     motion.reset();
                     (recording, first, before) = (recording + 1, None, 0);
+                    continue;
                 }
-                Event::Motion(message) => motion.on_message(&message),
-                Event::Frame(frame) => {
-                    if let (Ok(frame), true) = (&*frame, number % every == every - 1) {
-                        let stamp = frame.cloud.stamp;
-                        let time_s = stamp.seconds_since(*first.get_or_insert(stamp));
-                        let place = motion.place(&frame.cloud.frame_id, stamp).map(|pose| {
-                            let ([x, y, _], yaw) = (pose.translation(), pose.yaw());
-                            [x, y, yaw.cos(), yaw.sin()]
-                        });
-                        prints.extend(print(&frame.cloud));
-                        let is_full = before + 1 >= sweeps || !frame.in_sequence;
-                        let traits = Traits { number, time_s, recording, place, occupancy: occupancy(&frame.cloud) };
-                        if is_full { &mut seen } else { &mut thin }.push(traits);
-                    }
-                    (number, before) = (number + 1, before + 1);
-                    if !on_frame() {
-                        break;
-                    }
+                LabelledEvent::Motion(message) => {
+                    motion.on_message(&message);
+                    continue;
                 }
+                LabelledEvent::Cloud(cloud) => Some(cloud.input),
+                LabelledEvent::Failed(_) => None,
+            };
+            if let Some(frame) = frame.filter(|_| number % every == every - 1) {
+                let stamp = frame.cloud.stamp;
+                let time_s = stamp.seconds_since(*first.get_or_insert(stamp));
+                let place = motion.place(&frame.cloud.frame_id, stamp).map(|pose| {
+                    let ([x, y, _], yaw) = (pose.translation(), pose.yaw());
+                    [x, y, yaw.cos(), yaw.sin()]
+                });
+                prints.extend(print(&frame.cloud));
+                let is_full = before + 1 >= sweeps || !frame.in_sequence;
+                let traits = Traits { number, time_s, recording, place, occupancy: occupancy(&frame.cloud) };
+                if is_full { &mut seen } else { &mut thin }.push(traits);
+            }
+            (number, before) = (number + 1, before + 1);
+            if !on_frame() {
+                break;
             }
         }
         if seen.len() < total {
             seen.append(&mut thin);
         }
-        let drawn = draw(&seen, total, seed);
+        Self { seen, fingerprint: sha256_hex(&prints) }
+    }
+
+    /// `seed` decides what is left to chance.
+    pub fn choose(&self, wanted: Wanted, seed: u64) -> Choice {
+        let total = wanted.frames + wanted.held_out;
+        let drawn = draw(&self.seen, total, seed);
         // What comes early is farther apart: both sets get of that.
         let judge_every = total.checked_div(wanted.held_out).map_or(usize::MAX, |every| every.max(2));
         let (held_out, calibrate): (Vec<_>, Vec<_>) = drawn.iter().enumerate().partition(|(i, _)| i % judge_every == judge_every - 1);
-        let numbers = |set: Vec<(usize, &usize)>| set.into_iter().map(|(_, &i)| seen[i].number).collect();
-        Self { calibrate: numbers(calibrate), held_out: numbers(held_out), fingerprint: sha256_hex(&prints) }
+        let numbers = |set: Vec<(usize, &usize)>| set.into_iter().map(|(_, &i)| self.seen[i].number).collect();
+        Choice { calibrate: numbers(calibrate), held_out: numbers(held_out) }
+    }
+
+    /// SHA-256, in hexadecimal, over time, number of points and sum of the coordinates' bits of every cloud that was looked at.
+    pub fn fingerprint(&self) -> &str {
+        &self.fingerprint
+    }
+
+    /// Frames that come into question.
+    pub fn len(&self) -> usize {
+        self.seen.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.seen.is_empty()
     }
 }
 

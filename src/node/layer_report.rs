@@ -210,50 +210,74 @@ fn bytes(count: usize, bits: u8) -> usize {
 }
 
 /// How many layers may become finer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Promotion {
     /// So many, those first that gain most.
     Layers(usize),
     /// As long as the weights of all layers together take no more bytes, those first that gain most for a byte.
     Bytes(usize),
+    /// As long as the network takes no more milliseconds, those first that gain most for one; and what each layer adds, by name. A layer of
+    /// which that is not known stays.
+    Time { left_ms: f64, added_ms: BTreeMap<String, f64> },
 }
 
-/// The layers that `promotion` lets become finer: 8 bits if they have fewer, float if not. A layer gains what the network in which it is
-/// float loses less.
+/// Layers that gain so much for a thousandth of a millisecond are all alike: no clock tells them apart.
+const LEAST_MS: f64 = 1e-3;
+
+/// The layers that `promotion` lets become finer, those first that are worth most. A layer gains what the network in which it is float
+/// loses less.
 ///
 /// Layers without a sensitivity, and those that gain nothing, stay.
-pub fn promoted(policy: &Policy, figures: &[LayerFigures], promotion: Promotion) -> Policy {
-    let mut policy = policy.clone();
-    let finer = |layer: &LayerFigures| layer.weight_bits == 8 && layer.activation_bits == 8;
-    let added = |layer: &LayerFigures| {
+pub fn promoted<'f>(figures: &'f [LayerFigures], promotion: &Promotion) -> Vec<&'f LayerFigures> {
+    let added_bytes = |layer: &LayerFigures| {
         // A byte holds eight bits, or two of four; floats four times as many as bytes.
         let elements = if layer.weight_bits <= 4 { 2 * layer.weight_bytes } else { layer.weight_bytes };
-        bytes(elements, if finer(layer) { 32 } else { 8 }) - layer.weight_bytes
+        (bytes(elements, if is_finest(layer) { 32 } else { 8 }) - layer.weight_bytes) as f64
     };
-    let gain = |layer: &LayerFigures| layer.sensitivity.map_or(0.0, |s| -s.spared.loss);
-    let mut left = match promotion {
-        Promotion::Layers(count) => count,
-        Promotion::Bytes(most) => most.saturating_sub(figures.iter().map(|l| l.weight_bytes).sum()),
+    let (mut left, least) = match promotion {
+        Promotion::Layers(count) => (*count as f64, 1.0),
+        Promotion::Bytes(most) => (most.saturating_sub(figures.iter().map(|l| l.weight_bytes).sum()) as f64, 1.0),
+        Promotion::Time { left_ms, .. } => (*left_ms, LEAST_MS),
     };
-    let worth = |layer: &LayerFigures| match promotion {
-        Promotion::Layers(_) => gain(layer),
-        Promotion::Bytes(_) => gain(layer) / (added(layer).max(1)) as f64,
+    let price = |layer: &LayerFigures| match promotion {
+        Promotion::Layers(_) => 1.0,
+        Promotion::Bytes(_) => added_bytes(layer),
+        Promotion::Time { added_ms, .. } => added_ms.get(&layer.layer).copied().unwrap_or(f64::INFINITY),
     };
-    let mut candidates: Vec<&LayerFigures> = figures.iter().filter(|layer| gain(layer) > 0.0).collect();
+    let worth = |layer: &LayerFigures| layer.gain() / price(layer).max(least);
+    let mut candidates: Vec<&LayerFigures> = figures.iter().filter(|layer| layer.gain() > 0.0).collect();
     candidates.sort_by(|a, b| worth(b).total_cmp(&worth(a)));
-    for layer in candidates {
-        let price = if matches!(promotion, Promotion::Layers(_)) { 1 } else { added(layer) };
-        if price > left {
-            continue;
-        }
-        left -= price;
-        if finer(layer) {
+    candidates.retain(|layer| {
+        let fits = price(layer) <= left;
+        left -= if fits { price(layer) } else { 0.0 };
+        fits
+    });
+    candidates
+}
+
+/// A policy in which these layers are finer: 8 bits if they have fewer, float if not.
+pub fn finer<'f>(policy: &Policy, layers: impl IntoIterator<Item = &'f LayerFigures>) -> Policy {
+    let mut policy = policy.clone();
+    for layer in layers {
+        if is_finest(layer) {
             policy.float.push(layer.layer.clone());
         } else {
             policy.exceptions.push((layer.layer.clone(), Bits::W8A8));
         }
     }
     policy
+}
+
+/// Of integers.
+fn is_finest(layer: &LayerFigures) -> bool {
+    layer.weight_bits == 8 && layer.activation_bits == 8
+}
+
+impl LayerFigures {
+    /// How much less the network loses in which this layer is float.
+    pub fn gain(&self) -> f64 {
+        self.sensitivity.map_or(0.0, |s| -s.spared.loss)
+    }
 }
 
 #[cfg(test)]
@@ -278,7 +302,7 @@ mod tests {
         let layers =
             [layer("a", 4, 100, 5.0), layer("b", 4, 10, 2.0), layer("c", 8, 10, 3.0), layer("d", 4, 50, -1.0), layer("e", 4, 40, 1.0)];
         let names = |promotion| {
-            let policy = promoted(&Policy::default(), &layers, promotion);
+            let policy = finer(&Policy::default(), promoted(&layers, &promotion));
             let finer: Vec<String> = policy.exceptions.iter().map(|(name, bits)| format!("{name}={bits}")).collect();
             (finer.join(" "), policy.float.join(" "))
         };
@@ -290,5 +314,14 @@ mod tests {
         assert_eq!(names(Promotion::Bytes(250)), ("b=W8A8".into(), "c".into()));
         assert_eq!(names(Promotion::Bytes(290)), ("b=W8A8 e=W8A8".into(), "c".into()));
         assert_eq!(names(Promotion::Bytes(350)), ("b=W8A8 a=W8A8".into(), "c".into()));
+        // For a millisecond: e gains as much as one can tell, c 3, a 2.5; of b nothing is known.
+        let times = |left_ms: f64| {
+            let added_ms = [("a", 2.0), ("c", 1.0), ("d", 0.0), ("e", 0.0)].map(|(name, ms)| (name.to_owned(), ms)).into();
+            Promotion::Time { left_ms, added_ms }
+        };
+        assert_eq!(names(times(-1.0)), (String::new(), String::new()));
+        assert_eq!(names(times(0.5)), ("e=W8A8".into(), String::new()));
+        assert_eq!(names(times(2.5)), ("e=W8A8".into(), "c".into()));
+        assert_eq!(names(times(3.0)), ("e=W8A8 a=W8A8".into(), "c".into()));
     }
 }

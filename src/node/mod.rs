@@ -6,10 +6,12 @@
 
 pub mod calibrate;
 mod calibrate_node;
+pub mod calibration_report;
 mod describe;
 mod detect_node;
 mod evaluator;
 mod frame_choice;
+mod gather;
 mod input;
 mod input_params;
 mod judge;
@@ -18,6 +20,7 @@ mod labelled_dataset;
 mod labelled_frame;
 pub mod ladder;
 pub mod layer_report;
+pub mod layer_times;
 pub mod messages;
 mod motion;
 mod perception;
@@ -30,10 +33,12 @@ mod tuning;
 mod waiting;
 
 pub use calibrate_node::{CalibrateNode, CalibrateParams, Open};
+pub use calibration_report::Phase;
 pub use describe::describe;
 pub use detect_node::{DetectNode, DetectParams, StartError};
 pub use evaluator::{EvalOutcome, Evaluator, LabelledCloud, LabelledEvent, Labels};
-pub use frame_choice::Choice;
+pub use frame_choice::{Choice, Survey, Wanted};
+pub use gather::{Gathered, Unusable, gather};
 pub use input::{Event, InputError, InputOptions, Inputs, OpenFrame, UnusableFrame};
 pub use judge::JudgeSink;
 pub use labelled_bag::{LabelledBags, LabelledBagsError};

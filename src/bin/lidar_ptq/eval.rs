@@ -1,7 +1,7 @@
 //! `lidar_ptq eval`: how good a model's boxes are.
 
 use crate::interrupt::stop_flag;
-use crate::options::{CloudArgs, DeviceArgs, refuse_to_replace, use_threads, write_file};
+use crate::options::{CloudArgs, DeviceArgs, PROGRAM, command_line, refuse_to_replace, use_threads, write_file};
 use crate::sim::Beams;
 use anyhow::{Context, bail};
 use clap::Args as ClapArgs;
@@ -306,17 +306,9 @@ impl Args {
             ("Frames", Some(format!("{} ({labelled} labelled) of {} recordings", outcome.summary.frames, outcome.recordings))),
             ("Metric", Some(official.to_owned())),
             ("Boxes", Some(format!("of a score of {} and more", self.score_threshold))),
-            ("Command", Some(std::env::args().map(|word| quoted(&word)).collect::<Vec<_>>().join(" "))),
+            ("Command", Some(command_line())),
             ("Program", Some(PROGRAM.to_owned())),
         ];
         facts.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
     }
-}
-
-const PROGRAM: &str = concat!("lidar_ptq ", env!("CARGO_PKG_VERSION"));
-
-/// A word of a command line as a shell reads it.
-fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,+@%".contains(c);
-    if !word.is_empty() && word.chars().all(plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }
 }

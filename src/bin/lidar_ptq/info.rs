@@ -4,6 +4,7 @@ use anyhow::Context;
 use lidar_ptq::detect::Model;
 use lidar_ptq::eval::table::Table;
 use lidar_ptq::graph::{Dim, LayerCost, Scheme, layer_costs};
+use lidar_ptq::node::calibration_report::describe_scheme;
 use serde_json::{Value, json};
 use std::path::PathBuf;
 
@@ -26,7 +27,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     if args.json {
         return crate::print(&format!("{}\n", to_json(&model, &layers)?));
     }
-    let scheme = model.quantization().map_or_else(String::new, |q| format!("\n{}", crate::calibrate::describe(q)));
+    let scheme = model.quantization().map_or_else(String::new, |q| format!("\n{}", describe_scheme(q)));
     crate::print(&format!("{}\n{}{scheme}", manifest_text(&model), layer_table(&layers)))
 }
 

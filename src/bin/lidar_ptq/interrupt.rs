@@ -9,11 +9,16 @@ use std::sync::atomic::AtomicBool;
 /// A flag that Ctrl-C (SIGINT), SIGTERM (a service that is stopped) and SIGHUP (a terminal that is closed) set. When it is set
 /// already, a signal ends the program at once, with the exit status 128 + its number.
 ///
-/// A signal that was ignored when the program started stays ignored: that is how `nohup` lets a training outlive its
-/// terminal.
+/// SIGINT and SIGHUP that were ignored when the program started stay ignored. So `nohup` lets a training outlive its terminal, and a
+/// shell without job control keeps the Ctrl-C that is meant for a script from what the script started with `&`. SIGTERM is
+/// always heard: it is what stops a program that hears nothing else.
 pub fn stop_flag() -> anyhow::Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|s| !is_ignored(*s)) {
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
+        if signal != SIGTERM && is_ignored(signal) {
+            tracing::info!(signal, "is ignored, as it was where this program was started; SIGTERM stops it");
+            continue;
+        }
         // In this order: the first signal must not meet its own flag.
         flag::register_conditional_shutdown(signal, 128 + signal, stop.clone()).context("cannot catch signals")?;
         flag::register(signal, stop.clone()).context("cannot catch signals")?;

@@ -1,8 +1,9 @@
 //! `lidar_ptq ladder`: quantization methods compared on the same frames.
 
-use crate::calibrate::bits;
+use crate::deadline::Deadline;
 use crate::interrupt::stop_flag;
-use crate::options::{CloudArgs, refuse_to_replace, use_threads, write_file};
+use crate::options::{PROGRAM, command_line};
+use crate::quantize_args::{QuantizeArgs, bits};
 use crate::sim::Beams;
 use anyhow::{Context, bail};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -10,20 +11,21 @@ use lidar_ptq::dataset::{Dataset, FrameSelection};
 use lidar_ptq::detect::{DetectorConfig, Model};
 use lidar_ptq::engine::Isa;
 use lidar_ptq::eval::paired::Drawn;
-use lidar_ptq::node::ladder::{Contender, DrawOptions, Ladder, LadderReport, ReportOptions, draw_frames};
+use lidar_ptq::node::ladder::{Contender, Ladder, LadderReport, ReportOptions};
 use lidar_ptq::node::simulated::SimulatedDrives;
-use lidar_ptq::node::{LabelledBags, LabelledDataset, LabelledEvent, TruthOptions, wanted_fields};
-use lidar_ptq::quant::{CenterTask, Effort, Frames, METHODS, Method, Policy, Rounding, quantize};
+use lidar_ptq::node::{LabelledBags, LabelledDataset, LabelledEvent, Survey, TruthOptions, Wanted, gather, wanted_fields};
+use lidar_ptq::quant::{CalibrationError, CenterTask, Frames, METHODS, Method, Policy, Rounding, quantize};
 use lidar_ptq::sim::SimConfig;
 use serde_json::json;
+use std::collections::BTreeSet;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Compare quantization methods: what each loses against the float model, and how sure that is.
 ///
-/// Every method calibrates with the same frames, several times over with frames drawn anew, and all models then look at the same
+/// Every method calibrates with the same frames, several times over with frames chosen anew, and all models then look at the same
 /// other frames, each on the engine on which it would run. AP and NDS against ground truth come with the standard error of their
 /// difference to the float model (paired bootstrap, over recordings if there are ten or more); agreement with the float model
 /// needs no labels.
@@ -33,13 +35,11 @@ use std::time::Instant;
 /// Examples:
 ///   lidar_ptq ladder model.safetensors --calibrate sim:1..40 --judge sim:900000..900025
 ///   lidar_ptq ladder model.safetensors --calibrate sim:1..40 --judge sim:900000..900025 --method max-min --method lidar-ptq \
-///       --bits W8A8 --bits W4A8 --bits W4A4,last=W8A8 --json ladder.json
+///       --bits W8A8 --bits W4A8 --bits W4A4,last=W8A8 --report ladder.html
 ///   lidar_ptq ladder kitti.safetensors --calibrate kitti --calibrate-only train.txt --judge kitti --judge-only val.txt --class Car
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub struct Args {
-    /// Float model, as `import` or `train` writes it.
-    model: PathBuf,
     /// What to calibrate with.
     #[arg(long, value_name = "SOURCE")]
     calibrate: Source,
@@ -55,50 +55,31 @@ pub struct Args {
     /// A method, as of `calibrate`; may be repeated [default: all but those that learn by gradient descent, which take hours].
     #[arg(long, value_parser = METHODS.map(|m| m.name))]
     method: Vec<String>,
-    /// Steps of gradient descent for each unit, frames of each, and cells of the windows that it sees, as of `calibrate`.
-    #[arg(long, value_name = "N")]
-    steps: Option<usize>,
-    #[arg(long, value_name = "N")]
-    batch: Option<usize>,
-    #[arg(long, value_name = "CELLS")]
-    window: Option<usize>,
     /// Bits to compare at: W8A8, or with exceptions W4A4,last=W8A8 as of `calibrate`. May be repeated.
     #[arg(long, default_values = ["W8A8"], value_name = "BITS[,LAYER=BITS...]")]
     bits: Vec<String>,
-    /// A layer that stays float: a name, the beginning of names followed by `*`, `first` or `last`. May be repeated.
-    #[arg(long, value_name = "LAYER")]
-    float: Vec<String>,
     /// Frames of each calibration.
     #[arg(long, default_value_t = 256, value_name = "N")]
     frames: usize,
-    /// Calibrations of each method, each with frames drawn anew.
+    /// Calibrations of each method, each with frames chosen anew as `calibrate` chooses them with the next seed.
     #[arg(long, default_value_t = 3, value_name = "N")]
     draws: usize,
     /// Judge by the average precision of this class alone.
     #[arg(long, value_name = "CLASS")]
     class: Option<String>,
-    /// Look at one frame in this many seconds; of a data set at every one.
+    /// Judge one frame in this many seconds; of a data set every one.
     #[arg(long, default_value_t = 0.5, value_name = "SECONDS")]
     every: f64,
     /// Choices of frames from which the standard errors come.
     #[arg(long, default_value_t = 200, value_name = "N")]
     resamples: usize,
-    /// Write all figures as one JSON object; `-` is the standard output, and the tables go to stderr.
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
-    /// Of what is drawn at random.
-    #[arg(long, default_value_t = 1, value_name = "N")]
-    seed: u64,
     /// Length of each simulated drive.
     #[arg(long, default_value_t = 10.0, help_heading = "Simulation")]
     seconds: f64,
     #[arg(long, value_enum, default_value_t = Beams::B32, help_heading = "Simulation")]
     beams: Beams,
     #[command(flatten)]
-    clouds: CloudArgs,
-    /// Worker threads; by default one a core.
-    #[arg(long, value_name = "N")]
-    threads: Option<usize>,
+    common: QuantizeArgs,
 }
 
 /// Where frames come from.
@@ -122,7 +103,8 @@ impl std::str::FromStr for Source {
 /// A source that was opened.
 struct Recording {
     events: Box<dyn Iterator<Item = LabelledEvent>>,
-    /// Frames that can be looked at.
+    /// About how many frames it has, and how many of them will be judged.
+    clouds: usize,
     frames: usize,
     every_s: f64,
 }
@@ -138,46 +120,40 @@ impl Args {
                 let sim = SimConfig { seconds: self.seconds, lidar: self.beams.model(), ..SimConfig::default() };
                 let a_drive = self.seconds / self.every.max(1.0 / sim.lidar.rate_hz());
                 let frames = (seeds.end - seeds.start) as usize * a_drive as usize;
-                Recording { events: Box::new(SimulatedDrives::new(seeds.clone(), sim, classes)), frames, every_s: self.every }
+                let drives = SimulatedDrives::new(seeds.clone(), sim, classes);
+                Recording { clouds: drives.expected_clouds() as usize, events: Box::new(drives), frames, every_s: self.every }
             }
             Source::Path(path) if Dataset::is_at(path) => {
                 let dataset = Dataset::open(path, only.cloned().map(FrameSelection::File).as_ref())?;
                 let frames = dataset.len();
                 let events = LabelledDataset::new(dataset, config.points.sweeps.clone(), classes);
-                Recording { events: Box::new(events), frames, every_s: 0.0 }
+                Recording { events: Box::new(events), clouds: frames, frames, every_s: 0.0 }
             }
             Source::Path(path) => {
-                let truth = TruthOptions { fixed_frame: self.clouds.fixed_frame.clone(), classes, ..TruthOptions::default() };
-                let options = self.clouds.options(&config.points.time);
+                let truth = TruthOptions { fixed_frame: self.common.clouds.fixed_frame.clone(), classes, ..TruthOptions::default() };
+                let options = self.common.clouds.options(&config.points.time);
                 let bags = LabelledBags::open(std::slice::from_ref(path), wanted_fields(config), options, &truth, false)?;
                 bags.remarks().iter().for_each(|remark| eprintln!("{remark}"));
                 let frames = bags.inputs().expected_frames() as usize;
-                Recording { events: Box::new(bags), frames, every_s: self.every }
+                Recording { events: Box::new(bags), clouds: frames, frames, every_s: self.every }
             }
         })
     }
 
     fn policy(&self, spec: &str) -> anyhow::Result<Policy> {
-        let mut policy = Policy { float: self.float.clone(), ..Policy::default() };
-        for part in spec.split(',') {
-            match bits(part).map_err(|e| anyhow::anyhow!("--bits {spec}: {e}"))? {
-                (Some(layer), bits) => policy.exceptions.push((layer, bits)),
-                (None, bits) => policy.bits = bits,
-            }
-        }
-        Ok(policy)
+        let parts = spec.split(',').map(|part| bits(part).map_err(|e| anyhow::anyhow!("--bits {spec}: {e}")));
+        Ok(self.common.policy(parts.collect::<Result<Vec<_>, _>>()?))
     }
 }
 
+/// How long a step of a calibration may go on after a signal to stop.
+const GRACE: Duration = Duration::from_secs(2);
+const INTERRUPTED: &str = "interrupted; nothing was compared";
+
 pub fn run(args: &Args) -> anyhow::Result<()> {
     let started = Instant::now();
-    use_threads(args.threads)?;
     let isa = Isa::choose()?;
-    args.json.iter().try_for_each(|output| refuse_to_replace(output, std::iter::once(&args.model)))?;
-    let model = Model::load(&args.model).with_context(|| args.model.display().to_string())?;
-    if model.quantization().is_some() {
-        bail!("{}: is quantized already; give the float model that it was made from", args.model.display());
-    }
+    let (model, config) = args.common.open()?;
     if args.draws == 0 || args.frames == 0 || args.every.is_nan() || args.every < 0.0 {
         bail!("--draws and --frames must be at least 1, --every not below 0");
     }
@@ -186,9 +162,6 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     {
         bail!("--calibrate and --judge share drives, so that models would be judged on what they were made with");
     }
-    let mut config = model.config().clone();
-    args.clouds.change(&mut config)?;
-    config.validate().context("these options do not fit the model")?;
     let class = args.class.as_ref().map(|name| {
         let classes = config.classes();
         let found = classes.iter().position(|c| c.eq_ignore_ascii_case(name));
@@ -205,7 +178,8 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
 
     let stop = stop_flag()?;
     let interrupted = || stop.load(Ordering::SeqCst);
-    let draws = calibration_frames(args, &model, &config, &stop)?;
+    let deadline = Deadline::watch(&stop, GRACE, INTERRUPTED)?;
+    let (draws, mut remarks) = calibration_frames(args, &model, &config, &stop)?;
     let mut contenders = Vec::new();
     let bar = ProgressBar::new((policies.len() * methods.len() * draws.len()) as u64);
     bar.set_style(ProgressStyle::with_template("{bar:30} {pos}/{len} quantized  {msg}  {eta} left")?);
@@ -215,14 +189,12 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
             for (draw, frames) in draws.iter().enumerate() {
                 bar.set_message(format!("{spec} {}", method.name));
                 let task = CenterTask::new(model.config());
-                let effort = Effort {
-                    seed: args.seed.wrapping_add(draw as u64),
-                    iterations: args.steps,
-                    batch: args.batch,
-                    window: args.window,
-                    ..Effort::default()
+                let effort = args.common.effort(draw as u64);
+                let quantized = quantize(frames, method, policy, (&task, effort), Vec::new(), &mut |_, _, _| !interrupted());
+                let quantized = match quantized {
+                    Err(CalibrationError::Stopped) => bail!(INTERRUPTED),
+                    quantized => quantized?,
                 };
-                let quantized = quantize(frames, method, policy, (&task, effort), Vec::new(), &mut |_, _, _| !interrupted())?;
                 if (index, draw) == (0, 0) {
                     let scheme = &quantized.quantization.scheme;
                     let float = scheme.float.keys().cloned().collect::<Vec<_>>().join(", ");
@@ -237,9 +209,11 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     }
     bar.finish_and_clear();
     drop(draws);
+    // From here on a signal ends the judging, and what was judged until then is told.
+    drop(deadline);
 
     let recording = args.open(&args.judge, args.judge_only.as_ref(), &config)?;
-    let mut ladder = Ladder::new(&model, config, args.clouds.motion(), recording.every_s, contenders)?;
+    let mut ladder = Ladder::new(&model, config, args.common.clouds.motion(), recording.every_s, contenders)?;
     let bar = ProgressBar::new(recording.frames as u64);
     bar.set_style(ProgressStyle::with_template("{bar:30} {pos}/{len} frames judged  {eta} left")?);
     for event in recording.events.take_while(|_| !interrupted()) {
@@ -255,66 +229,101 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     if interrupted() {
         eprintln!("interrupted; these are the figures until then");
     }
-    let report = LadderReport::new(&outcome, &ReportOptions { class, resamples: args.resamples, seed: args.seed });
-    put_out(args, &report, &layers)?;
+    remarks.extend(outcome.summary.remarks());
+    let report = LadderReport::new(&outcome, &ReportOptions { class, resamples: args.resamples, seed: args.common.seed });
+    args.put_out(&report, &layers, remarks)?;
     eprintln!("{:.0} s in all", started.elapsed().as_secs_f64());
     Ok(())
 }
 
-fn calibration_frames(args: &Args, model: &Model, config: &DetectorConfig, stop: &AtomicBool) -> anyhow::Result<Vec<Frames>> {
-    let recording = args.open(&args.calibrate, args.calibrate_only.as_ref(), config)?;
-    // All frames of a bag come into question: how many lie in so many seconds, nobody knows beforehand.
-    let is_bag = matches!(&args.calibrate, Source::Path(path) if !Dataset::is_at(path));
-    let every_s = if is_bag { 0.0 } else { recording.every_s };
-    if recording.frames < args.frames {
-        eprintln!("only {} frames to calibrate with, not {}: every draw has the same", recording.frames, args.frames);
-    }
-    let options = DrawOptions { draws: args.draws, frames: args.frames, among: recording.frames, every_s, seed: args.seed };
-    let bar = ProgressBar::new(recording.frames as u64);
-    bar.set_style(ProgressStyle::with_template("{bar:30} {pos}/{len} frames to calibrate with  {eta} left")?);
-    let mut on_frame = |frames: usize| {
-        bar.set_position(frames as u64);
-        !stop.load(Ordering::SeqCst)
+/// The frames of each calibration; and which could not be used.
+fn calibration_frames(
+    args: &Args,
+    model: &Model,
+    config: &DetectorConfig,
+    stop: &AtomicBool,
+) -> anyhow::Result<(Vec<Frames>, Vec<String>)> {
+    let open = || args.open(&args.calibrate, args.calibrate_only.as_ref(), config);
+    let bar = ProgressBar::new(0);
+    bar.set_style(ProgressStyle::with_template("{bar:30} {pos}/{len} {msg}  {eta} left")?);
+    let counting = |what: &'static str, of: usize| {
+        bar.reset();
+        bar.set_length(of as u64);
+        bar.set_message(what);
+        || {
+            bar.inc(1);
+            !stop.load(Ordering::SeqCst)
+        }
     };
-    let draws = draw_frames(model, config.clone(), args.clouds.motion(), recording.events, options, &mut on_frame)?;
+    let recording = open()?;
+    let total = (args.frames, config.points.sweeps.count);
+    let motion = || args.common.clouds.motion();
+    let survey = Survey::new(recording.events, recording.clouds, motion(), total, &mut counting("frames looked at", recording.clouds));
+    if survey.len() < args.frames {
+        eprintln!("only {} frames to calibrate with, not {}: every draw has the same", survey.len(), args.frames);
+    }
+    let wanted = Wanted { frames: args.frames, held_out: 0 };
+    let choices: Vec<_> = (0..args.draws).map(|draw| survey.choose(wanted, args.common.seed.wrapping_add(draw as u64))).collect();
+    let union = choices.iter().flat_map(|choice| &choice.calibrate).collect::<BTreeSet<_>>().len();
+    let mut on_frame = counting("frames observed", union);
+    let scratch = std::env::temp_dir();
+    let (gathered, unusable) = gather((model, config.clone()), motion(), open()?.events, &choices, &scratch, &mut on_frame)?;
     bar.finish_and_clear();
     if stop.load(Ordering::SeqCst) {
-        bail!("interrupted; nothing was compared");
+        bail!(INTERRUPTED);
     }
-    Ok(draws)
+    if gathered.iter().any(|gathered| gathered.frames.is_empty()) {
+        let reasons: String = unusable.keys().map(|reason| format!("\n  {reason}")).collect();
+        bail!("a calibration got no frame{reasons}");
+    }
+    let remarks: Vec<String> = unusable.iter().map(|(reason, count)| format!("to calibrate with, skipped {count}: {reason}")).collect();
+    remarks.iter().for_each(|remark| eprintln!("{remark}"));
+    Ok((gathered.into_iter().map(|gathered| gathered.frames).collect(), remarks))
 }
 
-fn put_out(args: &Args, report: &LadderReport, layers: &[String]) -> anyhow::Result<()> {
-    let errors = match report.drawn {
-        Drawn::Recordings(n) => format!("{n} recordings, {} frames; standard errors from drawing recordings", report.frames),
-        Drawn::Frames(n) => format!("{n} frames; standard errors from drawing frames"),
-    };
-    let [overall, by_range] = report.tables();
-    let text = format!(
-        "{}\n{errors} {} times\n\n{overall}\nAP and NDS in points of a hundred; draws ±: standard deviation over {} calibrations of {} frames; boxes >.3: the\n\
-         model's for each of the float model's; heat dB: heat maps' signal to noise where the float score is above 0.1\n\n{by_range}\n",
-        layers.join("\n"),
-        args.resamples,
-        args.draws,
-        args.frames,
-    );
-    let Some(path) = &args.json else { return crate::print(&text) };
-    let mut all = report.json();
-    all["settings"] = json!({
-        "command": std::env::args().collect::<Vec<_>>(),
-        "frames": args.frames,
-        "draws": args.draws,
-        "resamples": args.resamples,
-        "layers": layers,
-        "program": concat!("lidar_ptq ", env!("CARGO_PKG_VERSION")),
-    });
-    let json = serde_json::to_string_pretty(&all)? + "\n";
-    if path == Path::new("-") {
-        crate::say(&text);
-        return crate::print(&json);
+impl Args {
+    fn put_out(&self, report: &LadderReport, layers: &[String], remarks: Vec<String>) -> anyhow::Result<()> {
+        let errors = match report.drawn {
+            Drawn::Recordings(n) => format!("{n} recordings, {} frames; standard errors from drawing recordings", report.frames),
+            Drawn::Frames(n) => format!("{n} frames; standard errors from drawing frames"),
+        };
+        let errors = format!("{errors} {} times", self.resamples);
+        let [overall, by_range] = report.tables();
+        let text = format!(
+            "{}\n{errors}\n\n{overall}\nAP and NDS in points of a hundred; draws ±: standard deviation over {} calibrations of {} frames; boxes >.3: the\n\
+             model's for each of the float model's; heat dB: heat maps' signal to noise where the float score is above 0.1\n\n{by_range}\n",
+            layers.join("\n"),
+            self.draws,
+            self.frames,
+        );
+        if self.common.json_to_stdout() {
+            crate::say(&text);
+        } else {
+            crate::print(&text)?;
+        }
+        let json = || {
+            let mut all = report.json();
+            all["settings"] = json!({
+                "command": std::env::args().collect::<Vec<_>>(),
+                "frames": self.frames,
+                "draws": self.draws,
+                "resamples": self.resamples,
+                "layers": layers,
+                "program": PROGRAM,
+            });
+            all
+        };
+        let model = self.common.model.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let facts = [
+            ("Judged", errors.clone()),
+            ("Calibrated", format!("{} times with {} frames, seeds from {}", self.draws, self.frames, self.common.seed)),
+            ("Layers", layers.join("; ")),
+            ("Command", command_line()),
+            ("Program", PROGRAM.to_owned()),
+        ];
+        let facts = facts.map(|(name, value)| (name.to_owned(), value));
+        self.common.put_out(json, || report.html(&format!("Quantizing {model}"), &facts, remarks))
     }
-    crate::print(&text)?;
-    write_file(path, &json)
 }
 
 #[cfg(test)]

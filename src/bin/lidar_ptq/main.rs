@@ -3,6 +3,7 @@
 mod bench;
 mod calibrate;
 mod cubin;
+mod deadline;
 mod detect;
 mod eval;
 mod export;
@@ -13,6 +14,7 @@ mod ladder;
 #[path = "../nodes/memory.rs"]
 mod memory;
 mod options;
+mod quantize_args;
 mod sim;
 mod train;
 

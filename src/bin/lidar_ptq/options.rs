@@ -127,6 +127,19 @@ pub fn write_file(path: &Path, text: &str) -> anyhow::Result<()> {
     file.finish()
 }
 
+pub const PROGRAM: &str = concat!("lidar_ptq ", env!("CARGO_PKG_VERSION"));
+
+/// This command, as a shell reads it.
+pub fn command_line() -> String {
+    std::env::args().map(|word| quoted(&word)).collect::<Vec<_>>().join(" ")
+}
+
+/// A word of a command line as a shell reads it.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,+@%".contains(c);
+    if !word.is_empty() && word.chars().all(plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }
+}
+
 /// How many threads work; by default one a core.
 pub fn use_threads(threads: Option<usize>) -> anyhow::Result<()> {
     match threads {

@@ -1,6 +1,5 @@
 //! What an evaluation found, for people and programs: tables, JSON, plots, and one page of HTML with pictures of the worst frames.
 
-mod html;
 mod plots;
 mod worst;
 
@@ -14,8 +13,8 @@ use super::agreement::Agreement;
 use super::chart::ChartError;
 use super::kitti::KittiEvaluation;
 use super::nuscenes::{self, Evaluation, Metrics};
+use super::page::Page;
 use super::{EvalFrame, RANGE_BINS, TruthBox};
-use html::Page;
 use serde_json::{Map, Value};
 use std::fmt::Write as _;
 use std::ops::Range;

@@ -1,17 +1,16 @@
 //! Quantization methods beside each other: the float model and everything that was made of it look at the same frames.
 //!
-//! [`draw_frames`] gathers what several calibrations see; a [`Ladder`] runs all models over labelled or unlabelled recordings; a
-//! [`LadderReport`] says what each lost. Quantized models run on the engine on which they will run on the robot.
+//! A [`Ladder`] runs all models over labelled or unlabelled recordings; a [`LadderReport`] says what each lost. Quantized models run on the
+//! engine on which they will run on the robot.
 
-mod draws;
+mod page;
 mod panel;
 mod report;
 
-pub use draws::{DrawOptions, draw_frames};
 pub use panel::{Contender, Noise};
-pub use report::{LadderReport, ReportOptions, Row};
+pub use report::{LadderReport, RangeFigures, ReportOptions, Row};
 
-use super::evaluator::{Evaluator, LabelledEvent};
+use super::evaluator::{Evaluator, LabelledCloud, LabelledEvent, Labels};
 use super::motion::MotionTracker;
 use super::perception::Perception;
 use super::summary::Summary;
@@ -19,7 +18,6 @@ use crate::detect::{Detector, DetectorConfig, FloatNetwork, Model};
 use crate::eval::agreement::{Agreement, AgreementRules};
 use crate::eval::nuscenes::{DetectionMetric, Evaluation};
 use crate::eval::{EvalFrame, RANGE_BINS};
-use draws::unlabelled;
 use panel::{Look, Looks, Panel};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -125,6 +123,17 @@ fn take_looks(looks: &Mutex<Looks>, float: &Evaluation, standings: &mut [Standin
         }
     }
     Ok(())
+}
+
+/// Every cloud counts as labelled, with nothing there.
+fn unlabelled(event: LabelledEvent) -> LabelledEvent {
+    match event {
+        LabelledEvent::Cloud(cloud) => {
+            let labels = Labels { frame_id: cloud.input.cloud.frame_id.clone(), boxes: Vec::new() };
+            LabelledEvent::Cloud(Box::new(LabelledCloud { input: cloud.input, labels: Some(labels) }))
+        }
+        other => other,
+    }
 }
 
 /// With low scores let through, as calibration judges.

@@ -8,6 +8,7 @@ use crate::eval::table::Table;
 use crate::eval::{RANGE_BINS, range_name};
 use serde::Serialize;
 use serde_json::{Value, json};
+use std::ops::Range;
 
 /// What is asked.
 #[derive(Clone, Debug, Default)]
@@ -34,14 +35,23 @@ pub struct Row {
     pub nds: f64,
     pub nds_difference: Difference,
     pub nds_spread: f64,
-    /// By range ([`RANGE_BINS`]): the difference of `ap`.
-    pub ap_difference_by_range: Vec<f64>,
     /// With the float model.
     pub agreement: AgreementFigures,
-    pub agreement_by_range: Vec<AgreementFigures>,
     /// Of the heat maps where the float model's score is above 0.1.
     pub heat_map_db: Option<f64>,
-    pub heat_map_db_by_range: Vec<Option<f64>>,
+    /// The same by range, in the order of [`RANGE_BINS`].
+    pub by_range: Vec<RangeFigures>,
+}
+
+/// Of a row, for objects at some distance.
+#[derive(Clone, Debug, Serialize)]
+pub struct RangeFigures {
+    /// From the vehicle, metres; the last range has no end.
+    pub from_m: f64,
+    pub to_m: Option<f64>,
+    pub ap_difference: Difference,
+    pub agreement: AgreementFigures,
+    pub heat_map_db: Option<f64>,
 }
 
 /// All rows, in the order of the contenders.
@@ -55,25 +65,23 @@ pub struct LadderReport {
     pub drawn: Drawn,
     pub rows: Vec<Row>,
     /// Of the class, or "mAP".
-    ap_name: String,
+    pub ap_name: String,
 }
 
-/// AP and NDS.
-type Figures = [f64; 2];
+/// AP and NDS of everything, then AP by range.
+type Figures = [f64; 2 + RANGE_BINS.len()];
 
 impl LadderReport {
-    /// `None` if there are no contenders or no frames.
+    /// Of a ladder that has ended; no rows if nobody took part.
     pub fn new(outcome: &LadderOutcome, options: &ReportOptions) -> Self {
         let float = &outcome.float;
         let class = options.class;
-        let whole = |evaluation: &Evaluation| figures(&evaluation.metrics(), class);
-        let resampled = |evaluation: &Evaluation, frames: &[usize]| {
-            figures(&evaluation.metrics_of(frames.iter().copied(), &(0.0..f64::INFINITY)), class)
-        };
-        let by_range = |evaluation: &Evaluation| RANGE_BINS.map(|range| figures(&evaluation.metrics_in(&range), class)[0]);
+        let all = |evaluation: &Evaluation| figures(|range| evaluation.metrics_in(range), class);
+        let resampled =
+            |evaluation: &Evaluation, frames: &[usize]| figures(|range| evaluation.metrics_of(frames.iter().copied(), range), class);
         let bootstrap = Bootstrap::new(float, options.resamples, options.seed);
         let float_resampled = bootstrap.figures(float, resampled);
-        let (float_figures, float_by_range) = (whole(float), by_range(float));
+        let float_figures = all(float);
 
         let mut groups: Vec<Vec<&Standing>> = Vec::new();
         for standing in &outcome.standings {
@@ -84,7 +92,7 @@ impl LadderReport {
         }
         let row = |group: Vec<&Standing>| {
             let n = group.len() as f64;
-            let each: Vec<Figures> = group.iter().map(|s| whole(&s.evaluation)).collect();
+            let each: Vec<Figures> = group.iter().map(|s| all(&s.evaluation)).collect();
             let resamples: Vec<Vec<Figures>> = group.iter().map(|s| bootstrap.figures(&s.evaluation, resampled)).collect();
             let mean = |k: usize| each.iter().map(|f| f[k]).sum::<f64>() / n;
             let difference = |k: usize| {
@@ -94,14 +102,19 @@ impl LadderReport {
                     choices.map(|(i, float)| resamples.iter().map(|r| r[i][k]).sum::<f64>() / n - float[k]),
                 )
             };
-            let ranges: Vec<[f64; RANGE_BINS.len()]> = group.iter().map(|s| by_range(&s.evaluation)).collect();
-            let noise = |bins: &[usize]| {
+            let noise = |bins: Range<usize>| {
                 let mut sum = Noise::default();
-                group.iter().flat_map(|s| bins.iter().map(|&bin| s.noise[bin])).for_each(|part| sum += part);
+                group.iter().flat_map(|s| &s.noise[bins.clone()]).for_each(|&part| sum += part);
                 sum.decibels()
             };
-            let bins: Vec<usize> = (0..RANGE_BINS.len()).collect();
             let agreement = merged(&group);
+            let by_range = agreement.by_range().into_iter().enumerate().map(|(bin, (range, agreement))| RangeFigures {
+                from_m: range.start,
+                to_m: Some(range.end).filter(|end| end.is_finite()),
+                ap_difference: difference(2 + bin),
+                agreement,
+                heat_map_db: noise(bin..bin + 1),
+            });
             Row {
                 bits: group[0].bits.clone(),
                 method: group[0].method.clone(),
@@ -112,11 +125,9 @@ impl LadderReport {
                 nds: mean(1),
                 nds_difference: difference(1),
                 nds_spread: deviation(each.iter().map(|f| f[1])),
-                ap_difference_by_range: bins.iter().map(|&b| ranges.iter().map(|r| r[b]).sum::<f64>() / n - float_by_range[b]).collect(),
+                by_range: by_range.collect(),
                 agreement: agreement.overall(),
-                agreement_by_range: agreement.by_range().into_iter().map(|(_, figures)| figures).collect(),
-                heat_map_db: noise(&bins),
-                heat_map_db_by_range: bins.iter().map(|&bin| noise(&[bin])).collect(),
+                heat_map_db: noise(0..RANGE_BINS.len()),
             }
         };
         let ap_name = class.and_then(|c| float.metric().classes.get(c)).map_or("mAP".into(), |c| format!("AP {}", c.name));
@@ -142,9 +153,7 @@ impl LadderReport {
         if self.labelled {
             headers.extend([ap.clone(), "- float".into(), "± SE".into(), "draws ±".into(), "NDS".into(), "- float".into(), "± SE".into()]);
         }
-        headers.extend(
-            ["recall >.1", "prec. >.1", "recall >.3", "prec. >.3", "boxes >.3", "shift cm", "score bias", "heat dB"].map(String::from),
-        );
+        headers.extend(AGREEMENT_HEADERS.map(String::from));
         let mut table = Table::new(headers).left(2);
         if self.labelled {
             table.row([
@@ -165,41 +174,29 @@ impl LadderReport {
                 cells.push(if row.draws > 1 { points(row.ap_spread) } else { "-".into() });
                 cells.extend([points(row.nds), signed(row.nds_difference.value), points(row.nds_difference.standard_error)]);
             }
-            for at in &row.agreement.thresholds {
-                cells.extend([figure(at.recall), figure(at.precision)]);
-            }
-            let last = row.agreement.thresholds.last();
-            let kept = last.filter(|t| t.teacher_boxes > 0).map(|t| t.student_boxes as f64 / t.teacher_boxes as f64);
-            cells.push(kept.map_or("-".into(), |share| format!("{share:.3}")));
-            cells.push(row.agreement.center_shift_m.map_or("-".into(), |m| format!("{:.1}", 100.0 * m)));
-            cells.push(row.agreement.score_bias.map_or("-".into(), |bias| format!("{bias:+.4}")));
-            cells.push(decibels(row.heat_map_db));
+            cells.extend(agreement_cells(&row.agreement, row.heat_map_db));
             table.row(cells);
         }
         table
     }
 
     fn by_range(&self) -> Table {
-        let mut headers = vec!["bits".to_owned(), "method".into()];
-        let names: Vec<String> = RANGE_BINS.iter().map(range_name).collect();
+        let mut headers = vec!["bits".to_owned(), "method".into(), "range".into()];
         if self.labelled {
-            headers.extend(names.iter().map(|n| format!("{} - float, {n}", self.ap_name)));
+            headers.extend([format!("{} - float", self.ap_name), "± SE".into()]);
         }
-        for what in ["recall >.3", "prec. >.3", "shift cm", "heat dB"] {
-            headers.extend(names.iter().map(|n| format!("{what}, {n}")));
-        }
+        headers.extend(AGREEMENT_HEADERS.map(String::from));
         let mut table = Table::new(headers).left(2);
         for row in &self.rows {
-            let mut cells = vec![row.bits.clone(), row.method.clone()];
-            if self.labelled {
-                cells.extend(row.ap_difference_by_range.iter().map(|&d| signed(d)));
+            for (range, figures) in RANGE_BINS.iter().zip(&row.by_range) {
+                let mut cells = vec![row.bits.clone(), row.method.clone(), range_name(range)];
+                if self.labelled {
+                    let Difference { value, standard_error } = figures.ap_difference;
+                    cells.extend([signed(value), points(standard_error)]);
+                }
+                cells.extend(agreement_cells(&figures.agreement, figures.heat_map_db));
+                table.row(cells);
             }
-            let last = || row.agreement_by_range.iter().map(|figures| figures.thresholds.last());
-            cells.extend(last().map(|t| figure(t.and_then(|t| t.recall))));
-            cells.extend(last().map(|t| figure(t.and_then(|t| t.precision))));
-            cells.extend(row.agreement_by_range.iter().map(|f| f.center_shift_m.map_or("-".into(), |m| format!("{:.1}", 100.0 * m))));
-            cells.extend(row.heat_map_db_by_range.iter().map(|&db| decibels(db)));
-            table.row(cells);
         }
         table
     }
@@ -222,23 +219,46 @@ fn merged(group: &[&Standing]) -> crate::eval::agreement::Agreement {
     sum
 }
 
-fn figures(metrics: &Metrics, class: Option<usize>) -> Figures {
-    let ap = match class {
+const AGREEMENT_HEADERS: [&str; 8] =
+    ["recall >.1", "prec. >.1", "recall >.3", "prec. >.3", "boxes >.3", "shift cm", "score bias", "heat dB"];
+
+fn agreement_cells(agreement: &AgreementFigures, heat_map_db: Option<f64>) -> Vec<String> {
+    let mut cells: Vec<String> = agreement.thresholds.iter().flat_map(|at| [figure(at.recall), figure(at.precision)]).collect();
+    cells.push(kept(agreement).map_or("-".into(), |share| format!("{share:.3}")));
+    cells.push(agreement.center_shift_m.map_or("-".into(), |m| format!("{:.1}", 100.0 * m)));
+    cells.push(agreement.score_bias.map_or("-".into(), |bias| format!("{bias:+.4}")));
+    cells.push(decibels(heat_map_db));
+    cells
+}
+
+/// The model's boxes for each of the float model's, at the highest threshold.
+pub(super) fn kept(agreement: &AgreementFigures) -> Option<f64> {
+    let last = agreement.thresholds.last().filter(|t| t.teacher_boxes > 0)?;
+    Some(last.student_boxes as f64 / last.teacher_boxes as f64)
+}
+
+/// `metrics` are of the objects within a range.
+fn figures(metrics: impl Fn(&Range<f64>) -> Metrics, class: Option<usize>) -> Figures {
+    let ap = |metrics: &Metrics| match class {
         Some(class) => metrics.classes.get(class).map_or(0.0, |c| c.mean_ap(&metrics.metric)),
         None => metrics.mean_ap_of_present().unwrap_or(0.0),
     };
-    [ap, metrics.nds_without_attributes()]
+    let all = metrics(&(0.0..f64::INFINITY));
+    let mut figures = Figures::default();
+    (figures[0], figures[1]) = (ap(&all), all.nds_without_attributes());
+    figures[2..].iter_mut().zip(&RANGE_BINS).for_each(|(to, range)| *to = ap(&metrics(range)));
+    figures
 }
 
 /// In points of a hundred.
-fn points(share: f64) -> String {
+pub(super) fn points(share: f64) -> String {
     format!("{:.2}", 100.0 * share)
 }
 
-fn signed(share: f64) -> String {
+pub(super) fn signed(share: f64) -> String {
     format!("{:+.2}", 100.0 * share)
 }
 
-fn decibels(db: Option<f64>) -> String {
+pub(super) fn decibels(db: Option<f64>) -> String {
     db.map_or("-".into(), |db| format!("{db:.1}"))
 }

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::io;
 
 /// A page that grows from its top. Every text is escaped.
-pub(super) struct Page {
+pub struct Page {
     html: String,
 }
 
@@ -23,7 +23,7 @@ td, th { padding: .15rem .7rem; text-align: right; white-space: nowrap; } .left 
 th { border-bottom: 2px solid #99a; } tr:nth-child(even) td { background: #f3f4f8; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .1rem 1rem; } dt { color: #556; } dd { margin: 0; overflow-wrap: anywhere; }
 .charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 34rem), 1fr)); gap: 1rem; }
-svg, img { max-width: 100%; height: auto; } figure { margin: 0 0 2rem; } .headline { font-size: 1.4rem; }
+svg, img { max-width: 100%; height: auto; } .scroll svg { max-width: none; } figure { margin: 0 0 2rem; } .headline { font-size: 1.4rem; }
 </style>
 "#;
 
@@ -92,6 +92,11 @@ impl Page {
         self.html += "</div>\n";
     }
 
+    /// A drawing as SVG text that keeps its size: readers of narrow screens move it.
+    pub fn drawing(&mut self, svg: &str) {
+        self.put(format_args!("<figure class=\"scroll\">{svg}</figure>\n"));
+    }
+
     /// `description` is for those who cannot see it.
     ///
     /// # Errors
@@ -119,7 +124,7 @@ impl Page {
 }
 
 /// As text and as a quoted attribute. Characters that no HTML may hold become the replacement character.
-fn escaped(text: &str) -> String {
+pub(super) fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for character in text.chars() {
         match character {
