@@ -22,6 +22,7 @@ try:
     import rclpy
     from ament_index_python.packages import get_packages_with_prefixes
     from mcap.reader import make_reader
+    from rcl_interfaces.msg import Log
     from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
     from rclpy.serialization import deserialize_message
     from sensor_msgs.msg import PointCloud2, PointField
@@ -186,6 +187,15 @@ def check_loading(scratch):
         call = ["service", "call", "/lidar_ptq/load_model", "lidar_ptq_msgs/srv/LoadModel", f"{{path: {path}}}"]
         answer = ros2(*call)
         check(f"load_model {path.name}", expected in answer, answer)
+
+
+@contextlib.contextmanager
+def a_node():
+    node = rclpy.create_node("check_ros2")
+    try:
+        yield node
+    finally:
+        node.destroy_node()
 
 
 def check_clouds(scratch, node):

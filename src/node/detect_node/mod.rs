@@ -21,6 +21,7 @@ use super::waiting::{Arrived, Waiting};
 use crate::detect::{DetectorConfig, drift};
 use crate::engine::Isa;
 use crate::graph::Spread;
+use crate::node::describe;
 use crate::ros::bag::RawMessage;
 use crate::ros::cdr::CdrError;
 use crate::ros::declarations::DeclaredParameters;
@@ -402,7 +403,7 @@ impl DetectNode {
                 LoadModelResponse { success: true, message: format!("{path} runs") }
             }
             Err(error) => {
-                let reason = format!("{error:#}");
+                let reason = describe(&*error);
                 tracing::warn!(reason, "the model was not replaced");
                 self.health.load_failure = Some(reason.clone());
                 LoadModelResponse { success: false, message: reason }
