@@ -50,7 +50,10 @@ def generate_launch_description():
         executable="rviz2",
         arguments=["-d", PathJoinSubstitution([share, "rviz", "detect.rviz"])],
         parameters=[{"use_sim_time": use_sim_time}],
-        remappings=[("/points", LaunchConfiguration("input_pointcloud"))],
+        remappings=[
+            ("/points", LaunchConfiguration("input_pointcloud")),
+            ("/lidar_ptq/output/markers", PathJoinSubstitution(["/", LaunchConfiguration("namespace"), "lidar_ptq", "output", "markers"])),
+        ],
         condition=IfCondition(LaunchConfiguration("rviz")),
     )
     return LaunchDescription([*arguments, detector, rviz])

@@ -18,6 +18,7 @@ def generate_launch_description():
     arguments = [
         DeclareLaunchArgument("bag", description="Bag to play, as `ros2 bag play` takes it."),
         DeclareLaunchArgument("rate", default_value="1.0", description="Speed of playing."),
+        DeclareLaunchArgument("delay", default_value="2.0", description="Seconds before the first message, in which the detector gets ready."),
         DeclareLaunchArgument("model_path", default_value=model, description="Model file."),
         DeclareLaunchArgument("input_pointcloud", default_value="/points", description="Topic of the clouds in the bag."),
         DeclareLaunchArgument("input_odometry", default_value="/odom", description="Topic of odometry, used where /tf tells of no motion."),
@@ -32,7 +33,8 @@ def generate_launch_description():
         launch_arguments={"use_sim_time": "true", **{name: LaunchConfiguration(name) for name in names}}.items(),
     )
     bag = LaunchConfiguration("bag")
-    player = ExecuteProcess(cmd=["ros2", "bag", "play", bag, "--clock", "--rate", LaunchConfiguration("rate")], output="screen")
+    pace = ["--rate", LaunchConfiguration("rate"), "--delay", LaunchConfiguration("delay")]
+    player = ExecuteProcess(cmd=["ros2", "bag", "play", bag, "--clock", *pace], output="screen")
 
     program = PathJoinSubstitution([FindPackagePrefix("lidar_ptq"), "lib", "lidar_ptq", "lidar_ptq"])
     command = [program, "eval", LaunchConfiguration("model_path"), bag, "--topic", LaunchConfiguration("input_pointcloud")]

@@ -46,14 +46,14 @@ fn run() -> anyhow::Result<bool> {
         }
         Some(other) => anyhow::bail!("{other}: no option of this node; --help tells of them, and ROS' own stand behind --ros-args"),
     }
-    log::start_log(ros.log_level.as_deref())?;
     let name = ros.node_name("lidar_ptq_calibrate")?;
+    let rosout = log::start_log(&ros, &name)?;
     let declared = CalibrateParams::declare(&ros.parameters(&name)?).context("parameters")?;
     let stop = interrupt::stop_flag()?;
     let program = std::env::current_exe().context("where this program is")?.with_file_name("lidar_ptq");
     let open = graph::opener()?;
     let mut node = CalibrateNode::new(name, &ros.remaps, declared, program, open.clone())?;
-    let mut transport = open(&node.interface())?;
+    let mut transport = graph::open(&open, node.interface(), rosout)?;
     tracing::info!("joined");
     Ok(node.run(&mut *transport, &stop)?)
 }

@@ -50,8 +50,8 @@ fn run() -> anyhow::Result<()> {
             other => anyhow::bail!("{other}: no option of this node; --help tells of them, and ROS' own stand behind --ros-args"),
         }
     }
-    log::start_log(ros.log_level.as_deref())?;
     let name = ros.node_name("lidar_ptq")?;
+    let rosout = log::start_log(&ros, &name)?;
     let declared = DetectParams::declare(&ros.parameters(&name)?).context("parameters")?;
     if let Some(threads) = DetectParams::new(&declared).threads {
         rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().context("threads")?;
@@ -64,7 +64,7 @@ fn run() -> anyhow::Result<()> {
     }
     tracing::info!(node = %name, %isa, "model loaded");
     let stop = interrupt::stop_flag()?;
-    let mut transport = graph::opener()?(&node.interface())?;
+    let mut transport = graph::open(&graph::opener()?, node.interface(), rosout)?;
     tracing::info!("joined");
     node.run(&mut *transport, &stop)?;
     tracing::info!(node = %name, "ends");

@@ -68,8 +68,8 @@ impl<A: RosAction> ActionServer<A> {
 
     pub fn publishers(&self) -> Vec<Publisher> {
         vec![
-            Publisher { topic: self.feedback.clone(), type_name: A::FEEDBACK, latched: false },
-            Publisher { latched: true, ..Publisher::new::<GoalStatusArray>(self.status.clone()) },
+            Publisher { topic: self.feedback.clone(), type_name: A::FEEDBACK, kept: 0, lifespan: None },
+            Publisher { kept: 1, ..Publisher::new::<GoalStatusArray>(self.status.clone()) },
         ]
     }
 

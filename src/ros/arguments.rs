@@ -15,6 +15,8 @@ pub struct RosArguments {
     pub namespace: Option<String>,
     /// `--log-level LEVEL`, in ROS' words.
     pub log_level: Option<String>,
+    /// `--disable-rosout-logs`: the log shall not be sent to other nodes.
+    pub rosout_disabled: bool,
     parameters: Vec<ParameterSource>,
 }
 
@@ -82,6 +84,8 @@ impl RosArguments {
             "--params-file" => self.parameters.push(ParameterSource::File(value()?.into())),
             "--log-level" => self.log_level = Some(value()?),
             "-e" | "--enclave" | "--log-config-file" | "--log-file-name" => _ = value()?,
+            "--enable-rosout-logs" => self.rosout_disabled = false,
+            "--disable-rosout-logs" => self.rosout_disabled = true,
             _ if option.starts_with("--enable-") || option.starts_with("--disable-") => {}
             _ => return Err(ArgumentError::Unknown(option.to_owned())),
         }
@@ -149,6 +153,7 @@ mod tests {
         assert_eq!(rest, ["--check", "model"]);
         let node = ros.node_name("other").unwrap();
         assert_eq!((node.to_string().as_str(), ros.log_level.as_deref()), ("/front/detect", Some("info")));
+        assert!(ros.rosout_disabled);
         assert_eq!(ros.remaps, [("~/input/pointcloud".to_owned(), "/points".to_owned())]);
         let parameters = ros.parameters(&node).unwrap();
         assert_eq!(parameters["a"], ParameterValue::Integer(1), "what comes later wins");

@@ -3,6 +3,7 @@
 use super::msg::RosMessage;
 use super::names::NodeName;
 use serde::{Deserialize, Serialize};
+use std::time::Duration;
 
 /// Whether lost packets are asked for again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,8 +34,10 @@ pub struct Publisher {
     /// Resolved.
     pub topic: String,
     pub type_name: &'static str,
-    /// Whether the last message is for those, too, who come later (`transient_local`).
-    pub latched: bool,
+    /// How many of the last messages are for those, too, who come later (`transient_local`); none: `volatile`.
+    pub kept: usize,
+    /// How long a message is of use to anybody; nothing: for ever.
+    pub lifespan: Option<Duration>,
 }
 
 /// A service that the node offers, or calls.
@@ -64,6 +67,6 @@ impl Subscription {
 
 impl Publisher {
     pub fn new<M: RosMessage>(topic: String) -> Self {
-        Self { topic, type_name: M::TYPE, latched: false }
+        Self { topic, type_name: M::TYPE, kept: 0, lifespan: None }
     }
 }

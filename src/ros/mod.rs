@@ -16,6 +16,7 @@ pub mod parameters;
 pub mod point_cloud;
 #[cfg(feature = "ros2")]
 pub mod rcl;
+pub mod rosout;
 #[cfg(any(feature = "dds", feature = "ros2"))]
 mod sequences;
 pub mod transport;

@@ -124,7 +124,6 @@ impl dyn Transport + '_ {
 }
 
 /// The computer's time.
-#[cfg(any(feature = "dds", feature = "ros2"))]
 pub(super) fn system_now() -> Stamp {
     use std::time::{SystemTime, UNIX_EPOCH};
     // The time since 1970 fits for another two centuries.

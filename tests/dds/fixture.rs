@@ -1,5 +1,9 @@
 //! A node as a process, others that speak to it, and what they have heard.
 
+mod cyclone;
+
+pub use cyclone::python_with_cyclonedds;
+
 use crate::support::{mind_signals, save_tiny_model, scene, send_signal};
 use lidar_ptq::ros::bag::BagWriter;
 use lidar_ptq::ros::dds::{DdsOptions, DdsTransport};
@@ -15,8 +19,7 @@ use lidar_ptq::sensor::Stamp;
 use ndarray::{Array2, Axis, concatenate};
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
@@ -147,18 +150,6 @@ impl Node {
         self.child.wait().expect("it ends");
     }
 
-    /// Another process that subscribes to the node's boxes on Cyclone DDS, and never takes any. `how`: an argument of `stuck.py`.
-    pub fn stuck_subscriber(&self, python: &Path, how: &str) -> Stuck {
-        let mut command = Command::new(python);
-        self.cyclone(&mut command, "stuck.py");
-        command.args(["--detections", &self.topic("output/detections"), how]).stdout(Stdio::piped());
-        let mut child = command.spawn().expect("python runs");
-        let mut line = String::new();
-        BufReader::new(child.stdout.as_mut().expect("piped")).read_line(&mut line).expect("text");
-        assert_eq!(line, "subscribed\n");
-        Stuck(child)
-    }
-
     /// The exit status of a node that ends by itself.
     pub fn wait(mut self) -> std::process::ExitStatus {
         let since = Instant::now();
@@ -203,58 +194,6 @@ impl Node {
         None
     }
 
-    /// Cyclone DDS publishes the clouds and says what it hears. `more`: further arguments of `peer.py`.
-    pub fn independent_peer(&self, python: &Path, clouds: &[PointCloud2], more: &[&str]) -> Answers {
-        let folder = tempfile::tempdir().expect("a folder");
-        let file = |(i, cloud): (usize, &PointCloud2)| {
-            let path = folder.path().join(format!("{i:04}.cdr"));
-            std::fs::write(&path, cloud.encode()).expect("written");
-            path
-        };
-        let files: Vec<PathBuf> = clouds.iter().enumerate().map(file).collect();
-        let (input, detections) = (self.topic("input/pointcloud"), self.topic("output/detections"));
-        let (diagnostics, service) = (format!("{}/diagnostics", self.prefix), self.topic("load_model"));
-        let names = ["--input", &input, "--detections", &detections, "--diagnostics", &diagnostics, "--service", &service];
-        let files = files.iter().map(|f| f.to_str().expect("text"));
-        let arguments: Vec<&str> = names.into_iter().chain(more.iter().copied()).chain(files).collect();
-        let mut answers = Answers { sent: clouds.len() as u64, ..Answers::default() };
-        self.python(python, "peer.py", &arguments).iter().for_each(|line| answers.read(line));
-        answers
-    }
-
-    /// What `tests/dds/calibrate.py` hears of the calibration node with these goals.
-    pub fn calibrate(&self, python: &Path, goals: &[Value]) -> Vec<Value> {
-        let goals: Vec<String> = goals.iter().map(Value::to_string).collect();
-        let node = format!("{}/lidar_ptq_calibrate", self.prefix);
-        let arguments: Vec<&str> = ["--node", &node].into_iter().chain(goals.iter().map(String::as_str)).collect();
-        self.python(python, "calibrate.py", &arguments)
-    }
-
-    /// What `tests/dds/parameters.py` hears of the node's parameters.
-    pub fn set_parameters(&self, python: &Path) -> Vec<Value> {
-        self.python(python, "parameters.py", &["--node", &format!("{}/lidar_ptq", self.prefix)])
-    }
-
-    /// Runs a script on Cyclone DDS; the objects that it prints.
-    fn python(&self, python: &Path, script: &str, arguments: &[&str]) -> Vec<Value> {
-        let mut command = Command::new(python);
-        self.cyclone(&mut command, script);
-        let output = command.args(arguments).output().expect("python runs");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        let lines = String::from_utf8(output.stdout).expect("text");
-        lines.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
-    }
-
-    fn cyclone(&self, command: &mut Command, script: &str) {
-        command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/dds").join(script));
-        command.args(["--domain", &self.domain.to_string()]).env("PYTHONDONTWRITEBYTECODE", "1");
-        command.env(
-            "CYCLONEDDS_URI",
-            "<CycloneDDS><Domain><General><Interfaces><NetworkInterface address=\"127.0.0.1\" multicast=\"false\"/></Interfaces></General>\
-             <Discovery><ParticipantIndex>auto</ParticipantIndex><Peers><Peer Address=\"127.0.0.1\"/></Peers></Discovery></Domain></CycloneDDS>",
-        );
-    }
-
     /// Memory that the node holds, bytes, as Linux counts it.
     pub fn resident_bytes(&self) -> Option<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
@@ -291,16 +230,6 @@ impl Drop for Node {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-    }
-}
-
-/// A process that is ended with its test.
-pub struct Stuck(Child);
-
-impl Drop for Stuck {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
     }
 }
 
@@ -489,15 +418,4 @@ impl Answers {
             self.status = values.iter().map(|(k, v)| (k.clone(), v.as_str().expect("text").to_owned())).collect();
         }
     }
-}
-
-/// A Python that has `cyclonedds`: that of `LIDAR_PTQ_PYTHON`, or `python3`.
-pub fn python_with_cyclonedds() -> Option<PathBuf> {
-    let python = PathBuf::from(std::env::var_os("LIDAR_PTQ_PYTHON").unwrap_or_else(|| "python3".into()));
-    let tried = Command::new(&python).args(["-c", "import cyclonedds"]).stderr(Stdio::null()).status();
-    if tried.is_ok_and(|status| status.success()) {
-        return Some(python);
-    }
-    println!("skipped: {} has no package cyclonedds; name one that does in LIDAR_PTQ_PYTHON", python.display());
-    None
 }

@@ -10,6 +10,7 @@ mod support;
 mod calibrate;
 mod faults;
 mod fixture;
+mod rosout;
 mod soak;
 
 use fixture::{Answers, Bench, Node};

@@ -1,6 +1,17 @@
 //! The way to other nodes: `rcl` where the program was built with ROS, else plain DDS.
 
 use lidar_ptq::node::Open;
+use lidar_ptq::ros::interface::Interface;
+use lidar_ptq::ros::rosout::Rosout;
+use lidar_ptq::ros::transport::{Transport, TransportError};
+
+/// A node's transport, with its log.
+pub fn open(open: &Open, interface: Interface, rosout: Option<Rosout>) -> Result<Box<dyn Transport>, TransportError> {
+    match rosout {
+        Some(rosout) => rosout.open(interface, |interface| open(interface)),
+        None => open(&interface),
+    }
+}
 
 /// As ROS' environment variables say.
 #[cfg(feature = "ros2")]

@@ -110,7 +110,7 @@ impl CalibrateNode {
     pub fn interface(&self) -> Interface {
         let own = [
             Publisher::new::<DiagnosticArray>(self.diagnostics.clone()),
-            Publisher { latched: true, ..Publisher::new::<Text>(self.report.clone()) },
+            Publisher { kept: 1, ..Publisher::new::<Text>(self.report.clone()) },
             self.server.publisher(),
         ];
         Interface {

@@ -21,6 +21,7 @@ use super::waiting::{Arrived, Waiting};
 use crate::detect::{DetectorConfig, drift};
 use crate::engine::Isa;
 use crate::graph::Spread;
+use crate::node::describe;
 use crate::ros::bag::RawMessage;
 use crate::ros::cdr::CdrError;
 use crate::ros::declarations::DeclaredParameters;
@@ -40,7 +41,7 @@ use crate::ros::names::{NameError, NodeName};
 use crate::ros::parameter_server::ParameterServer;
 use crate::ros::transport::{Received, Request, RequestId, SubscriptionStatus, Transport, TransportError};
 use crate::sensor::{LeftOut, Stamp};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -105,6 +106,8 @@ pub struct DetectNode {
     last_stamp: Option<Stamp>,
     /// Simulated time, where there is one.
     clock: Option<Stamp>,
+    /// Came while a frame was worked on.
+    aside: VecDeque<Received>,
     last_answer: Option<Instant>,
     /// Between answers, seconds, smoothed.
     period_s: Option<f64>,
@@ -168,6 +171,7 @@ impl DetectNode {
             reading: Duration::ZERO,
             last_stamp: None,
             clock: None,
+            aside: VecDeque::new(),
             last_answer: None,
             period_s: None,
         })
@@ -213,7 +217,7 @@ impl DetectNode {
     pub fn run(&mut self, transport: &mut dyn Transport, stop: &AtomicBool) -> Result<(), TransportError> {
         while !stop.load(Ordering::SeqCst) {
             let is_idle = self.waiting.is_empty() && self.loading.is_none();
-            let mut received = transport.receive(if is_idle { IDLE } else { BUSY })?;
+            let mut received = self.next(transport, if is_idle { IDLE } else { BUSY })?;
             loop {
                 match received {
                     Received::Message(message) => self.take(message),
@@ -225,7 +229,7 @@ impl DetectNode {
                         return Ok(());
                     }
                 }
-                received = transport.receive(Duration::ZERO)?;
+                received = self.next(transport, Duration::ZERO)?;
             }
             self.work(Some(transport.now()), transport);
             self.take_over_model(transport);
@@ -234,6 +238,23 @@ impl DetectNode {
             }
         }
         Ok(())
+    }
+
+    /// What was put aside comes first.
+    fn next(&mut self, transport: &mut dyn Transport, wait: Duration) -> Result<Received, TransportError> {
+        self.aside.pop_front().map_or_else(|| transport.receive(wait), Ok)
+    }
+
+    /// Looks for the time among what has come while a frame was worked on; the rest is put aside.
+    fn look_at_clock(&mut self, transport: &mut dyn Transport) {
+        // An error comes again when the node receives.
+        while let Ok(received) = transport.receive(Duration::ZERO) {
+            match received {
+                Received::Nothing => break,
+                Received::Message(message) if *message.topic == *self.names.clock => self.take(message),
+                other => self.aside.push_back(other),
+            }
+        }
     }
 
     fn take(&mut self, message: RawMessage) {
@@ -319,6 +340,9 @@ impl DetectNode {
         let markers = marker_array(stamp, frame_id, boxes, &self.classes, &self.marker_style());
         self.publish(transport, &self.names.markers.clone(), &markers);
 
+        if self.params.use_sim_time {
+            self.look_at_clock(transport);
+        }
         let latency_s = self.time(transport).seconds_since(stamp);
         let latency_s = Some(latency_s).filter(|s| (0.0..MAX_LATENCY_S).contains(s));
         let ms = |seconds: f64| Float64 { data: seconds * 1e3 };
@@ -402,7 +426,7 @@ impl DetectNode {
                 LoadModelResponse { success: true, message: format!("{path} runs") }
             }
             Err(error) => {
-                let reason = format!("{error:#}");
+                let reason = describe(&*error);
                 tracing::warn!(reason, "the model was not replaced");
                 self.health.load_failure = Some(reason.clone());
                 LoadModelResponse { success: false, message: reason }

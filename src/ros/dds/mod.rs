@@ -106,7 +106,7 @@ impl DdsTransport {
         };
         let mut publishers: HashMap<String, RawWriter> = HashMap::new();
         for p in &interface.publishers {
-            publishers.insert(p.topic.clone(), writer(names::topic(&p.topic), names::type_name(p.type_name, ""), qos::writer(p.latched))?);
+            publishers.insert(p.topic.clone(), writer(names::topic(&p.topic), names::type_name(p.type_name, ""), qos::writer(p))?);
         }
         let mut answers: HashMap<String, RawWriter> = HashMap::new();
         for s in &interface.services {

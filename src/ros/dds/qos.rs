@@ -1,6 +1,7 @@
 //! Quality of service, as ROS 2's nodes ask and offer.
 
-use rustdds::policy::{Durability, History, Reliability, ResourceLimits};
+use crate::ros::interface::Publisher;
+use rustdds::policy::{Durability, History, Lifespan, Reliability, ResourceLimits};
 use rustdds::{Duration, QosPolicies, QosPolicyBuilder};
 
 /// Samples that DDS itself keeps of a topic before they are taken, which is done at once. Clouds are large: this bounds the memory.
@@ -10,6 +11,7 @@ const READER_MAX_SAMPLES: i32 = 16;
 /// that has gone without a word (out of wireless range, stopped in a debugger) is let go when its lease is over, 10 to 20 s later: until
 /// then the others must get what they are sent, also at 20 Hz.
 const WRITER_MAX_SAMPLES: i32 = 512;
+const WRITER_DEPTH: i32 = 10;
 /// How long a sample waits for a place among these. Nothing here may hold up the next frame.
 const MAX_BLOCKING_MS: i64 = 5;
 
@@ -22,9 +24,14 @@ pub(super) fn service() -> QosPolicies {
     profile(true, false, 64, 64)
 }
 
-/// To those who come later, a latched topic gives its last message only.
-pub(super) fn writer(latched: bool) -> QosPolicies {
-    profile(true, latched, if latched { 1 } else { 10 }, WRITER_MAX_SAMPLES)
+pub(super) fn writer(publisher: &Publisher) -> QosPolicies {
+    let is_kept = publisher.kept > 0;
+    let depth = if is_kept { i32::try_from(publisher.kept).unwrap_or(i32::MAX) } else { WRITER_DEPTH };
+    let profile = profile(true, is_kept, depth, WRITER_MAX_SAMPLES.max(depth));
+    match publisher.lifespan {
+        Some(lifespan) => profile.modify_by(&QosPolicyBuilder::new().lifespan(Lifespan { duration: lifespan.into() }).build()),
+        None => profile,
+    }
 }
 
 /// Of the topic by which nodes make themselves known.

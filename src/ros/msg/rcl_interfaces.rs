@@ -1,4 +1,4 @@
-//! `rcl_interfaces`: the parameters of a node, asked for and set from outside.
+//! `rcl_interfaces`: the parameters of a node, asked for and set from outside, and its log.
 
 use super::{RosService, cdr_struct, ros_message};
 use crate::sensor::Stamp;
@@ -57,6 +57,35 @@ cdr_struct! {
 ros_message! {
     ParameterEvent: "rcl_interfaces" "ParameterEvent",
     "builtin_interfaces" "Time", "rcl_interfaces" "Parameter", "rcl_interfaces" "ParameterValue"
+}
+
+cdr_struct! {
+    /// A line of a node's log.
+    #[derive(Clone, Debug, Default, PartialEq, Eq)]
+    pub struct Log {
+        pub stamp: Stamp,
+        pub level: u8,
+        /// Of the logger.
+        pub name: String,
+        /// The definition's `msg`.
+        pub text: String,
+        /// Where in the program's source the line was written.
+        pub file: String,
+        pub function: String,
+        pub line: u32,
+    }
+}
+
+impl Log {
+    pub const DEBUG: u8 = 10;
+    pub const INFO: u8 = 20;
+    pub const WARN: u8 = 30;
+    pub const ERROR: u8 = 40;
+}
+
+ros_message! {
+    Log: "rcl_interfaces" "Log",
+    "builtin_interfaces" "Time"
 }
 
 cdr_struct! {

@@ -116,7 +116,7 @@ fn publisher(node: &Arc<Node>, publisher: &Publisher) -> Result<Entity<rcl_publi
     // SAFETY: node, type and name are valid, and the publisher is zero-initialised.
     unsafe {
         let mut options = rcl_publisher_get_default_options();
-        options.qos = qos::writer(publisher.latched);
+        options.qos = qos::writer(publisher);
         let init = |entity, node| rcl_publisher_init(entity, node, message.as_ptr(), topic.as_ptr(), &raw const options);
         Entity::open(node, &publisher.topic, rcl_get_zero_initialized_publisher(), init, rcl_publisher_fini)
     }
