@@ -163,6 +163,11 @@ def spin(node, seconds, is_done=lambda: False):
 
 
 def check_tools():
+    # Without its daemon, a tool looks for half a second, and says of a node that it has not found by then that there is none.
+    ros2("daemon", "start")
+    until = time.time() + 20
+    while time.time() < until and "/lidar_ptq" not in ros2("node", "list").split():
+        time.sleep(0.5)
     check("ros2 node list", "/lidar_ptq" in ros2("node", "list", "--no-daemon", "--spin-time", "3").split())
     topics = ros2("topic", "list", "-t", "--no-daemon", "--spin-time", "3")
     for topic in ["/points [sensor_msgs/msg/PointCloud2]", "/lidar_ptq/output/detections [vision_msgs/msg/Detection3DArray]"]:
@@ -262,7 +267,8 @@ def check_launch(scratch):
     names = [f"bag:={bag}", "input_pointcloud:=/lidar/points", f"rate:={BAG_RATE}", "evaluate:=true", f"teacher:={MODEL}"]
     seen = ros2(*launch, "replay.launch.py", *names, seconds=180)
     check("replay.launch.py: the node has run", seen.count("finished cleanly") >= 3 and "died" not in seen, seen)
-    check("replay.launch.py: metrics", "NDS" in seen and "100.0 %" in seen, seen)
+    # Its own teacher: they agree on every box.
+    check("replay.launch.py: metrics", "NDS" in seen and re.search(r"all +\d+ +\d+ +1\.000 +1\.000", seen), seen)
 
 
 def main(scratch):

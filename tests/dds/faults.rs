@@ -76,3 +76,14 @@ fn a_log_that_cannot_be_written_stops_nothing() {
     assert_eq!((answers.since_before("skipped"), answers.boxes.len()), (1, 1), "{}", answers.summary());
     node.stop("INT");
 }
+
+#[test]
+fn a_signal_that_comes_twice_ends_the_node_in_order() {
+    let bench = Bench::new();
+    let Some(node) = Node::start(&bench, "") else { return };
+    // As launch without a terminal does, which passes on what the node got already.
+    if node.peer().is_some() {
+        node.signal("INT");
+        node.stop("INT");
+    }
+}

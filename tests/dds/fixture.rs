@@ -201,9 +201,13 @@ impl Node {
         Some(kilobytes << 10)
     }
 
+    pub fn signal(&self, signal: &str) {
+        send_signal(&self.child, signal);
+    }
+
     /// The node ends by itself, in order.
     pub fn stop(mut self, signal: &str) {
-        send_signal(&self.child, signal);
+        self.signal(signal);
         let since = Instant::now();
         while since.elapsed() < TOO_LONG {
             if let Some(status) = self.child.try_wait().expect("asked") {
