@@ -258,14 +258,16 @@ def check_bag(scratch, node):
         check("ros2 topic hz /diagnostics", re.search(r"average rate: (0\.9|1\.0)", rate), rate)
 
 
-def check_launch(scratch):
-    """The launch files of the installed package."""
-    launch = ["launch", "lidar_ptq"]
-    seen = ros2(*launch, "detect.launch.py", "namespace:=front", f"model_path:={MODEL}", stop=8)
+def check_detect_launch():
+    seen = ros2("launch", "lidar_ptq", "detect.launch.py", "namespace:=front", f"model_path:={MODEL}", stop=8)
     check("detect.launch.py", "node=/front/lidar_ptq" in seen and "finished cleanly" in seen, seen)
+
+
+def check_replay_launch(scratch):
+    """After `check_bag`, with its bag."""
     bag = scratch / "played.mcap"
     names = [f"bag:={bag}", "input_pointcloud:=/lidar/points", f"rate:={BAG_RATE}", "evaluate:=true", f"teacher:={MODEL}"]
-    seen = ros2(*launch, "replay.launch.py", *names, seconds=180)
+    seen = ros2("launch", "lidar_ptq", "replay.launch.py", *names, seconds=180)
     check("replay.launch.py: the node has run", seen.count("finished cleanly") >= 3 and "died" not in seen, seen)
     # Its own teacher: they agree on every box.
     check("replay.launch.py: metrics", "NDS" in seen and re.search(r"all +\d+ +\d+ +1\.000 +1\.000", seen), seen)
@@ -279,11 +281,13 @@ def main(scratch):
         for part in [lambda node: check_clouds(scratch, node), lambda _: check_tools(), lambda _: check_loading(scratch), check_log]:
             with a_node() as node:
                 part(node)
+    if is_installed := "lidar_ptq" in packages:
+        check_detect_launch()
     if "ros2bag" in packages and "rosbag2_storage_mcap" in packages:
         with a_node() as node:
             check_bag(scratch, node)
-        if "lidar_ptq" in packages:
-            check_launch(scratch)
+        if is_installed:
+            check_replay_launch(scratch)
     rclpy.shutdown()
 
 
