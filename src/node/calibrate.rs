@@ -10,6 +10,7 @@ use crate::detect::{
     cloud_traits, decode, network, spreads,
 };
 use crate::engine::Isa;
+use crate::engine::float::Processor;
 use crate::eval::ScoredBox;
 use crate::eval::agreement::{Agreement, AgreementRules};
 use crate::eval::nuscenes::DetectionMetric;
@@ -94,8 +95,8 @@ enum Purpose {
     Judge,
 }
 
-/// Reads the frames that were chosen. `on_frame` hears of each, and may end the reading by returning false. Scratch files lie in the
-/// directory `scratch`.
+/// Reads the frames that were chosen. `on_frame` hears of each, and may end the reading by returning false. The float network runs on
+/// `processor`; scratch files lie in the directory `scratch`.
 ///
 /// # Errors
 /// A model that does not fit its graph.
@@ -104,7 +105,7 @@ pub fn gather_chosen(
     motion: MotionTracker,
     mut inputs: Inputs,
     choice: &Choice,
-    scratch: &Path,
+    (processor, scratch): (&Processor, &Path),
     on_frame: &mut dyn FnMut() -> bool,
 ) -> anyhow::Result<Gathered> {
     let purpose = |number: usize| {
@@ -113,7 +114,7 @@ pub fn gather_chosen(
     };
     let total = choice.calibrate.len() + choice.held_out.len();
     let judged = DetectorConfig { decode: judging(&config), ..config.clone() };
-    let frames = Frames::with_scratch(model.graph(), model.params(), scratch)?;
+    let frames = Frames::with_scratch(model.graph(), model.params(), scratch)?.on(processor.clone())?;
     let shared = Arc::new(Mutex::new(Shared { frames, held_out: Vec::new(), traits: Vec::new(), config: judged, judge_next: false }));
     let network = Recorder { float: FloatNetwork::new(model)?, shared: shared.clone() };
     let mut perception = Perception::new(Detector::new(config, Box::new(network))?, motion);

@@ -4,8 +4,8 @@ use super::observer::{Histogram, Range};
 use super::occupancy::Occupancy;
 use super::shelf::{Shelf, ShelvedInputs};
 use super::{CalibrationError, Clip};
-use crate::engine::float::{EngineError, FloatEngine, Inputs};
-use crate::graph::{Graph, Op, Params, dense_part, fold_batch_norm, sha256_hex};
+use crate::engine::float::{EngineError, FloatEngine, Inputs, Processor};
+use crate::graph::{Graph, Node, Op, Params, Scheme, dense_part, fold_batch_norm, sha256_hex};
 use ndarray::ArrayD;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -26,6 +26,7 @@ pub struct Frames {
     params: Params,
     /// [`dense_part`] of the graph.
     dense: Graph,
+    processor: Processor,
     engine: FloatEngine,
     frames: ShelvedInputs,
     /// Of each node of the dense part.
@@ -56,12 +57,26 @@ impl Frames {
             graph,
             params,
             dense,
+            processor: Processor::cpu(),
             engine,
             frames: ShelvedInputs::new(Shelf::new(scratch)),
             ranges: BTreeMap::new(),
             histograms: OnceLock::new(),
             digest: String::new(),
         })
+    }
+
+    /// Where the networks of a calibration run.
+    ///
+    /// # Errors
+    /// As [`Frames::new`].
+    pub fn on(self, processor: Processor) -> Result<Self, EngineError> {
+        let engine = FloatEngine::on(&processor, &self.graph, &self.params, &Scheme::default())?;
+        Ok(Self { processor, engine, ..self })
+    }
+
+    pub(super) fn processor(&self) -> &Processor {
+        &self.processor
     }
 
     /// Runs a frame and keeps it; returns the float network's outputs by role.
@@ -79,7 +94,8 @@ impl Frames {
                 }
             }
         };
-        let outputs = engine.run_observing(inputs, &mut |node, values| watch(&node.name, values))?;
+        let watched = |node: &Node| dense.node(&node.name).is_some();
+        let outputs = engine.run_watching(inputs, &watched, &mut |node, values| watch(&node.name, values))?;
         inputs.dense.iter().for_each(|(name, values)| watch(name, values));
         kept.pillars.extend(inputs.pillars.clone());
         self.frames.push(&kept)?;
@@ -145,7 +161,7 @@ impl Frames {
     /// Of every image of the dense part; made at first use, by another run over all frames if nobody has counted yet.
     fn histograms(&self) -> Result<&BTreeMap<(String, Cells), Histogram>, CalibrationError> {
         if let Some(mut counting) = self.counting() {
-            let mut engine = FloatEngine::new(&self.dense, &self.params)?;
+            let mut engine = FloatEngine::on(&self.processor, &self.dense, &self.params, &Scheme::default())?;
             for inputs in self.frames.iter() {
                 let inputs = inputs?;
                 let mut occupancy = counting.occupancy(&inputs);

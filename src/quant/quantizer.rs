@@ -115,7 +115,7 @@ pub fn quantize_resuming(
                 progress("rounding", done, total)
             };
             let partial = store.load()?.unwrap_or(start);
-            round_layers((dense, frames.params()), frames.kept(), &stages, samples, partial, store, &mut step)?
+            round_layers((frames.processor(), dense, frames.params()), frames.kept(), &stages, samples, partial, store, &mut step)?
         }
         (Rounding::Learnt(recipe), _) => {
             let partial = store.load()?.unwrap_or(start);
@@ -178,7 +178,7 @@ fn windows(
             }
         }
     };
-    let samples = draw((graph, frames.params()), frames.kept(), layers, task, how, &mut seen, &mut step)?;
+    let samples = draw((frames.processor(), graph, frames.params()), frames.kept(), layers, task, how, &mut seen, &mut step)?;
     if let Some(counting) = counting {
         counting.finish();
     }

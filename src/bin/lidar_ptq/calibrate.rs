@@ -2,11 +2,12 @@
 
 use crate::detect::peak_memory_mb;
 use crate::interrupt::stop_flag;
-use crate::options::{CloudArgs, refuse_to_replace, use_threads, write_file};
+use crate::options::{CloudArgs, DeviceArgs, refuse_to_replace, use_threads, write_file};
 use anyhow::{Context, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 use lidar_ptq::detect::Model;
 use lidar_ptq::engine::Isa;
+use lidar_ptq::engine::float::Processor;
 use lidar_ptq::eval::agreement::Agreement;
 use lidar_ptq::eval::table::Table;
 use lidar_ptq::graph::{Precision, Quantization};
@@ -106,6 +107,8 @@ pub struct Args {
     seed: u64,
     #[command(flatten)]
     clouds: CloudArgs,
+    #[command(flatten)]
+    device: DeviceArgs,
     /// Worker threads; by default one a core.
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
@@ -268,7 +271,14 @@ fn gather(
     let mut on_frame = counting("frames looked at", inputs.expected_frames() as usize);
     let choice = Choice::survey(inputs, args.clouds.motion(), (wanted, config.points.sweeps.count), args.seed, &mut on_frame);
     let mut on_frame = counting("frames observed", choice.calibrate.len() + choice.held_out.len());
-    let gathered = gather_chosen((model, config.clone()), args.clouds.motion(), open()?, &choice, scratch, &mut on_frame)?;
+    let gathered = gather_chosen(
+        (model, config.clone()),
+        args.clouds.motion(),
+        open()?,
+        &choice,
+        (&Processor::of(args.device.device), scratch),
+        &mut on_frame,
+    )?;
     progress.clear();
     if stopped() {
         bail!("interrupted; nothing was written");

@@ -1,12 +1,13 @@
 //! `lidar_ptq train`: a detector from labelled frames.
 
 use crate::interrupt::stop_flag;
-use crate::options::use_threads;
+use crate::options::{DeviceArgs, use_threads};
 use anyhow::{Context, bail};
 use clap::Args as ClapArgs;
 use indicatif::{ProgressBar, ProgressStyle};
 use lidar_ptq::dataset::{Dataset, FrameSelection};
 use lidar_ptq::detect::{DetectorConfig, Model};
+use lidar_ptq::engine::float::Processor;
 use lidar_ptq::eval::chart::Chart;
 use lidar_ptq::graph::{Graph, Manifest, Params, Precision, Provenance, model_file_bytes, read_model_file, sha256_hex, write_model_file};
 use lidar_ptq::train::{
@@ -17,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
-/// Train a detector on labelled frames, on the CPU.
+/// Train a detector on labelled frames.
 ///
 /// CONFIG is a YAML file:
 ///   detector: edge_pillar          # a preset or a file, see `lidar_ptq import --list-presets`
@@ -41,6 +42,8 @@ pub struct Args {
     /// Go on from the state that an earlier run left beside the model.
     #[arg(long)]
     resume: bool,
+    #[command(flatten)]
+    device: DeviceArgs,
     /// Worker threads; by default one a core.
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
@@ -180,7 +183,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     };
     let frames = run.frames.open(&detector)?;
     let state_path = args.out.with_extension("state");
-    let mut trainer = Trainer::new(&detector, &graph, params, run.train.clone())?;
+    let mut trainer = Trainer::new(&detector, &graph, params, run.train.clone())?.on(Processor::of(args.device.device));
     if args.resume {
         trainer.resume(load_state(&state_path)?)?;
     }

@@ -1,6 +1,6 @@
 //! The frames to learn from: whole, or windows of them.
 
-use crate::engine::float::Inputs;
+use crate::engine::float::{Inputs, Processor};
 use crate::graph::{Dim, Graph, Op, Params, PillarIndex};
 use crate::quant::shelf::ShelvedInputs;
 use crate::quant::{CalibrationError, Frames};
@@ -12,6 +12,7 @@ use std::sync::Arc;
 /// A network and frames that fit it.
 pub struct Material<'a> {
     pub graph: Cow<'a, Graph>,
+    pub processor: &'a Processor,
     /// In float.
     pub params: &'a Params,
     pub frames: Source<'a>,
@@ -36,7 +37,8 @@ impl std::ops::Deref for Source<'_> {
 
 impl<'a> Material<'a> {
     pub fn whole(frames: &'a Frames) -> Self {
-        Self { graph: Cow::Borrowed(frames.dense()), params: frames.params(), frames: Source::Whole(frames.kept()) }
+        let (graph, processor) = (Cow::Borrowed(frames.dense()), frames.processor());
+        Self { graph, processor, params: frames.params(), frames: Source::Whole(frames.kept()) }
     }
 
     /// Square windows of `side` cells of the network's first map, as if the sensor saw no farther: float network, quantized network and
@@ -64,7 +66,7 @@ impl<'a> Material<'a> {
                 windows.push(&window(&frame, canvas, origin, side))?;
             }
         }
-        Ok(Self { graph: Cow::Owned(graph), params: frames.params(), frames: Source::Windows(windows) })
+        Ok(Self { graph: Cow::Owned(graph), processor: frames.processor(), params: frames.params(), frames: Source::Windows(windows) })
     }
 }
 

@@ -20,7 +20,7 @@ pub struct Emulator {
     requests: BufWriter<ChildStdin>,
     answers: BufReader<ChildStdout>,
     sequences: Vec<Vec<Launch>>,
-    /// How many sequences run before the device is lost, if it is.
+    /// How many sequences, or kernels by themselves, run before the device is lost, if it is.
     pub lasts: Option<usize>,
 }
 
@@ -45,6 +45,20 @@ impl Emulator {
         let mut emulator = Self { process, requests, answers, sequences: Vec::new(), lasts: None };
         emulator.request(b'S', &[seed], &[]);
         Some(emulator)
+    }
+
+    /// Unless it is to be lost by now.
+    fn go_on(&mut self) -> Result<(), DeviceError> {
+        if let Some(lasts) = &mut self.lasts {
+            *lasts = lasts.checked_sub(1).ok_or(DeviceError::Driver { doing: "running kernels", what: "the device is lost".into() })?;
+        }
+        Ok(())
+    }
+
+    fn send(&mut self, Launch { kernel, grid, threads, args }: &Launch) {
+        let (grid, args) = (grid.map(u64::from), args.bytes());
+        let words = [grid[0], grid[1], grid[2], u64::from(*threads), kernel.len() as u64, args.len() as u64];
+        self.request(b'L', &words, &[kernel.as_bytes(), &args].concat());
     }
 
     fn request(&mut self, letter: u8, words: &[u64], payload: &[u8]) {
@@ -79,20 +93,25 @@ impl Device for Emulator {
         Ok(())
     }
 
+    fn free(&mut self, memory: Memory) -> Result<(), DeviceError> {
+        self.request(b'F', &[memory.0], &[]);
+        Ok(())
+    }
+
     fn prepare(&mut self, launches: Vec<Launch>) -> Result<usize, DeviceError> {
         self.sequences.push(launches);
         Ok(self.sequences.len() - 1)
     }
 
     fn run(&mut self, sequence: usize) -> Result<(), DeviceError> {
-        if let Some(lasts) = &mut self.lasts {
-            *lasts = lasts.checked_sub(1).ok_or(DeviceError::Driver { doing: "running kernels", what: "the device is lost".into() })?;
-        }
-        for Launch { kernel, grid, threads, args } in self.sequences[sequence].clone() {
-            let (grid, args) = (grid.map(u64::from), args.bytes());
-            let words = [grid[0], grid[1], grid[2], u64::from(threads), kernel.len() as u64, args.len() as u64];
-            self.request(b'L', &words, &[kernel.as_bytes(), &args].concat());
-        }
+        self.go_on()?;
+        self.sequences[sequence].clone().iter().for_each(|launch| self.send(launch));
+        Ok(())
+    }
+
+    fn launch(&mut self, launch: &Launch) -> Result<(), DeviceError> {
+        self.go_on()?;
+        self.send(launch);
         Ok(())
     }
 
