@@ -44,6 +44,11 @@ impl Processor {
         self.accelerator().map_or_else(|| "cpu".into(), |accelerator| accelerator.description())
     }
 
+    /// Whether there is a GPU, which has not failed.
+    pub fn has_device(&self) -> bool {
+        self.accelerator().is_some()
+    }
+
     /// The GPU, unless it has failed.
     pub(super) fn accelerator(&self) -> Option<&Arc<Accelerator>> {
         self.0.as_ref().filter(|accelerator| accelerator.works())
@@ -78,5 +83,20 @@ impl Processor {
         let task = checked(graph, params, inputs, norm)?;
         let device = self.accelerator().and_then(|accelerator| super::cuda::walk(accelerator, task, &snaps));
         Ok(Tape::new(task, snaps, device))
+    }
+}
+
+#[cfg(test)]
+impl Processor {
+    /// The emulator of `tests/cuda/`; nothing, and a message, where there is no C++ compiler.
+    pub(crate) fn emulated() -> Option<Self> {
+        let emulator = crate::engine::cuda::Emulator::start(800, 2)?;
+        Some(Self(Some(Arc::new(Accelerator::on(Box::new(emulator))))))
+    }
+
+    /// A GPU; nothing, and a message, where there is none.
+    pub(crate) fn gpu() -> Option<Self> {
+        let opened = Accelerator::open(0).inspect_err(|error| println!("skipped: no GPU to run on ({error})"));
+        Some(Self(Some(Arc::new(opened.ok()?))))
     }
 }

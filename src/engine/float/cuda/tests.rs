@@ -13,14 +13,10 @@ use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock};
 
-/// The emulator as a processor; nothing, and a message, where there is no C++ compiler. Cases share it, so that memory is used again.
+/// The emulator. Cases share it, so that memory is used again.
 fn emulated() -> Option<Processor> {
     static SHARED: OnceLock<Option<Processor>> = OnceLock::new();
-    SHARED.get_or_init(|| Some(on(Emulator::start(800, 2)?))).clone()
-}
-
-fn on(emulator: Emulator) -> Processor {
-    Processor(Some(Arc::new(Accelerator::on(Box::new(emulator)))))
+    SHARED.get_or_init(Processor::emulated).clone()
 }
 
 /// All that a tape yields.
@@ -49,11 +45,21 @@ fn everything(graph: &Graph, tape: &Tape<'_, f32>, seed: u64) -> Everything {
 
 /// Forwards and backwards on the CPU and on the device.
 fn is_the_same(graph: &Graph, params: &Parameters<f32>, inputs: &Inputs<f32>, norm: Norm, snaps: &BTreeMap<NodeId, Snap>) {
-    let Some(processor) = emulated() else { return };
+    if let Some(processor) = emulated() {
+        is_the_same_on(&processor, (graph, params, inputs), norm, snaps);
+    }
+}
+
+fn is_the_same_on(
+    processor: &Processor,
+    (graph, params, inputs): (&Graph, &Parameters<f32>, &Inputs<f32>),
+    norm: Norm,
+    snaps: &BTreeMap<NodeId, Snap>,
+) {
     let cpu = Processor::cpu().forward_snapped(graph, params, inputs, norm, snaps.clone()).expect("fits");
     let device = processor.forward_snapped(graph, params, inputs, norm, snaps.clone()).expect("fits");
     let (want, got) = (everything(graph, &cpu, 5), everything(graph, &device, 5));
-    assert!(processor.accelerator().is_some(), "it ran on the CPU");
+    assert!(processor.has_device(), "it ran on the CPU");
     for (id, (got, want)) in got.values.iter().zip(&want.values).enumerate() {
         assert_eq!(got, want, "the value of {}", graph.nodes[id].name);
     }
@@ -153,7 +159,7 @@ fn fake_quantization_is_the_cpus() {
         (outputs, seen)
     };
     assert_eq!(run(&processor), run(&Processor::cpu()));
-    assert!(processor.accelerator().is_some(), "it ran on the CPU");
+    assert!(processor.has_device(), "it ran on the CPU");
 }
 
 /// What fails is done again on the CPU: the same numbers, each value seen once.
@@ -178,13 +184,51 @@ fn a_device_that_is_lost_changes_nothing() {
         let lost = || {
             let mut emulator = Emulator::start(800, 0)?;
             emulator.lasts = Some(lasts);
-            Some(on(emulator))
+            Some(Processor(Some(Arc::new(Accelerator::on(Box::new(emulator))))))
         };
         let (Some(processor), Some(other)) = (lost(), lost()) else { return };
         let tape = processor.forward(&graph, &params, &inputs, Norm::Batch).expect("fits");
         assert_eq!(everything(&graph, &tape, 3), want, "lost after {lasts} kernels");
-        assert!(processor.accelerator().is_none(), "{lasts} kernels were enough");
+        assert!(!processor.has_device(), "{lasts} kernels were enough");
         assert_eq!(observed(&other), want_observed, "lost after {lasts} kernels");
+    }
+}
+
+/// Layers as wide and maps as large as those of real networks, and a whole small network, on a GPU if there is one.
+#[test]
+fn operations_are_the_same_on_a_gpu() {
+    let Some(processor) = Processor::gpu() else { return };
+    let conv =
+        |inputs, outputs, kernel, stride| Op::Conv2d { inputs, outputs, kernel, stride, padding: kernel / 2, bias: true, relu: true };
+    let layers = [
+        (conv(64, 64, 3, 1), [2, 128, 96, 64]),
+        (conv(64, 128, 3, 2), [2, 128, 96, 64]),
+        (conv(128, 256, 3, 2), [1, 65, 63, 128]),
+        (conv(384, 64, 1, 1), [2, 60, 62, 384]),
+        (conv(64, 2, 3, 1), [2, 128, 128, 64]),
+        (conv(2, 64, 3, 1), [2, 128, 128, 2]),
+        (Op::ConvTranspose2d { inputs: 256, outputs: 128, stride: 4, bias: false, relu: false }, [1, 32, 31, 256]),
+        (Op::Linear { inputs: 10, outputs: 64, bias: false, relu: false }, [1, 100, 300, 10]),
+        (Op::BatchNorm { channels: 64, eps: 1e-3, momentum: 0.1 }, [2, 128, 128, 64]),
+        (Op::BatchNorm { channels: 3, eps: 1e-5, momentum: 0.1 }, [1, 77, 300, 3]),
+    ];
+    for (number, (op, shape)) in layers.into_iter().enumerate() {
+        let graph = one_layer(op, shape[1], shape[2], shape[3]);
+        let mut numbers = Numbers(number as u64);
+        let params = parameters(&graph, &mut numbers);
+        let inputs = Inputs::default().with_dense("x", numbers.array(&shape));
+        is_the_same_on(&processor, (&graph, &params, &inputs), Norm::Batch, &BTreeMap::new());
+    }
+    let graph = small_pillar_network();
+    for seed in 0..20 {
+        let mut numbers = Numbers(seed);
+        let params = parameters(&graph, &mut numbers);
+        let inputs = small_pillar_input(&mut numbers);
+        let dropped = (seed % 2 == 1).then_some(Dropped { share: 0.5, seed });
+        let snap = |name: &str| (graph.node(name).expect("there"), Snap { step: 0.05, low: -3.0, high: 12.0, dropped });
+        let snaps = if seed % 3 == 0 { BTreeMap::new() } else { BTreeMap::from([snap("points"), snap("scatter"), snap("same")]) };
+        let norm = if seed % 5 < 2 { Norm::Batch } else { Norm::Running };
+        is_the_same_on(&processor, (&graph, &params, &inputs), norm, &snaps);
     }
 }
 
