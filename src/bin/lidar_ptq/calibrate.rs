@@ -149,7 +149,9 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let progress = Progress::new(args.progress_json)?;
     // Beside the model: systems may have their own scratch files in memory.
     let scratch = output.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let (gathered, fingerprint) = gather(args, &model, scratch, &progress, &stopped)?;
+    let processor = Processor::of(args.device.device);
+    let device = processor.description();
+    let (gathered, fingerprint) = gather(args, &model, (&processor, scratch), &progress, &stopped)?;
     let task = CenterTask::new(model.config());
     let effort = Effort { seed: args.seed, iterations: args.steps, batch: args.batch, window: args.window, ..Effort::default() };
     let quantize = |policy: &Policy, state: &mut StateFile<'_>| -> anyhow::Result<Quantized> {
@@ -185,6 +187,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     quantized.quantization.calibration.recordings_sha256 = fingerprint;
     quantized.quantization.calibration.traits = gathered.traits.clone();
     let seconds = start.elapsed().as_secs_f64();
+    tracing::info!(%device, seconds = %format!("{seconds:.1}"), "calibrated");
 
     let quantized_model = model.quantize(quantized.quantization.clone(), quantized.params.clone())?;
     let mut text = describe(&quantized.quantization);
@@ -250,7 +253,7 @@ fn paths(args: &Args) -> Vec<PathBuf> {
 fn gather(
     args: &Args,
     model: &Model,
-    scratch: &Path,
+    place: (&Processor, &Path),
     progress: &Progress,
     stopped: &dyn Fn() -> bool,
 ) -> anyhow::Result<(Gathered, String)> {
@@ -271,14 +274,7 @@ fn gather(
     let mut on_frame = counting("frames looked at", inputs.expected_frames() as usize);
     let choice = Choice::survey(inputs, args.clouds.motion(), (wanted, config.points.sweeps.count), args.seed, &mut on_frame);
     let mut on_frame = counting("frames observed", choice.calibrate.len() + choice.held_out.len());
-    let gathered = gather_chosen(
-        (model, config.clone()),
-        args.clouds.motion(),
-        open()?,
-        &choice,
-        (&Processor::of(args.device.device), scratch),
-        &mut on_frame,
-    )?;
+    let gathered = gather_chosen((model, config.clone()), args.clouds.motion(), open()?, &choice, place, &mut on_frame)?;
     progress.clear();
     if stopped() {
         bail!("interrupted; nothing was written");
