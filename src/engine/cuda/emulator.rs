@@ -1,6 +1,7 @@
 //! The emulator of `tests/cuda/` as a device.
 
 use super::device::{Device, DeviceError, Launch, Memory};
+use std::collections::BTreeMap;
 use std::io::{BufReader, BufWriter, Read, Write};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -22,6 +23,9 @@ pub struct Emulator {
     sequences: Vec<Vec<Launch>>,
     /// How many sequences, or kernels by themselves, run before the device is lost, if it is.
     pub lasts: Option<usize>,
+    /// Bytes that can be allocated, if there is an end to them.
+    pub room: Option<usize>,
+    allocated: BTreeMap<u64, usize>,
 }
 
 /// The programs of all architectures, or why there are none.
@@ -42,7 +46,7 @@ impl Emulator {
             .expect("the emulator starts");
         let requests = BufWriter::new(process.stdin.take().expect("piped"));
         let answers = BufReader::new(process.stdout.take().expect("piped"));
-        let mut emulator = Self { process, requests, answers, sequences: Vec::new(), lasts: None };
+        let mut emulator = Self { process, requests, answers, sequences: Vec::new(), lasts: None, room: None, allocated: BTreeMap::new() };
         emulator.request(b'S', &[seed], &[]);
         Some(emulator)
     }
@@ -76,10 +80,15 @@ impl Emulator {
 
 impl Device for Emulator {
     fn allocate(&mut self, bytes: usize) -> Result<Memory, DeviceError> {
+        if self.room.is_some_and(|room| self.allocated.values().sum::<usize>() + bytes > room) {
+            return Err(DeviceError::OutOfMemory { bytes });
+        }
         self.request(b'A', &[bytes as u64], &[]);
         let mut address = [0; 8];
         self.answer(&mut address);
-        Ok(Memory(u64::from_le_bytes(address)))
+        let address = u64::from_le_bytes(address);
+        self.allocated.insert(address, bytes);
+        Ok(Memory(address))
     }
 
     fn upload(&mut self, to: Memory, bytes: &[u8]) -> Result<(), DeviceError> {
@@ -95,6 +104,7 @@ impl Device for Emulator {
 
     fn free(&mut self, memory: Memory) -> Result<(), DeviceError> {
         self.request(b'F', &[memory.0], &[]);
+        self.allocated.remove(&memory.0);
         Ok(())
     }
 

@@ -173,6 +173,20 @@ mod tests {
     use super::*;
 
     #[test]
+    fn spare_memory_makes_room_for_other_sizes() {
+        let Some(mut emulator) = crate::engine::cuda::Emulator::start(800, 0) else { return };
+        emulator.room = Some(1 << 20);
+        let accelerator = Accelerator::on(Box::new(emulator));
+        let (first, second) = (accelerator.zeros(&[150_000]).expect("fits"), accelerator.zeros(&[50_000]).expect("fits beside it"));
+        let was = (first.memory(), second.memory());
+        drop((first, second));
+        assert_eq!(accelerator.room(&[150_000]).expect("it is there").memory(), was.0);
+        let large = accelerator.zeros(&[200_000]).expect("fits where the others were");
+        assert_eq!(accelerator.download(&large).expect("there"), ArrayD::<f32>::zeros(vec![200_000]));
+        assert!(matches!(accelerator.room(&[150_000]), Err(DeviceError::OutOfMemory { .. })));
+    }
+
+    #[test]
     fn sizes_are_few_and_never_too_small() {
         let mut classes: Vec<usize> = (0..1 << 20).step_by(77).map(size_class).collect();
         assert!(
