@@ -11,8 +11,9 @@
 mod network;
 
 use lidar_ptq::engine::Isa;
+use lidar_ptq::engine::cuda::Gpu;
 use lidar_ptq::engine::float::Inputs;
-use lidar_ptq::engine::int8::cuda::{CudaEngine, Gpu};
+use lidar_ptq::engine::int8::cuda::CudaEngine;
 use lidar_ptq::engine::int8::{Int8Engine, measured_peak};
 use lidar_ptq::eval::chart::Chart;
 use lidar_ptq::graph::{Dim, Graph, Op, Params, PillarIndex};

@@ -99,6 +99,12 @@ fn asking_for_a_gpu_never_fails() {
         output
     };
     run("calibrate model.safetensors --bag drive.mcap --method max-min -o small.safetensors --frames 2");
+    // What is calibrated does not depend on what was asked for.
+    run("calibrate model.safetensors --bag drive.mcap --method lidar-ptq -o cpu.safetensors --frames 2 --device cpu");
+    let other = run("calibrate model.safetensors --bag drive.mcap --method lidar-ptq -o other.safetensors --frames 2 --device cuda:63");
+    assert!(text(&other.stderr).contains("the float network runs on the CPU"), "{}", text(&other.stderr));
+    let file = |name: &str| std::fs::read(bench.path(name)).expect("written");
+    assert!(file("cpu.safetensors") == file("other.safetensors"));
     let on = |device: &str| run(&format!("detect small.safetensors drive.mcap --json - --device {device}"));
     let cpu = on("cpu");
     assert!(cpu.stdout.len() > 1000 && !text(&cpu.stderr).contains("WARN"), "{}", text(&cpu.stderr));

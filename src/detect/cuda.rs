@@ -2,7 +2,8 @@
 
 use super::detector::LayerTime;
 use super::{DetectorConfig, HeadMaps, Int8NetworkError, Model, Network, NetworkError, PillarInput, WholeFrame, cuda_frame, network};
-use crate::engine::int8::cuda::{CudaEngine, DeviceError, Gpu};
+use crate::engine::cuda::{DeviceError, Gpu};
+use crate::engine::int8::cuda::CudaEngine;
 use crate::engine::int8::{Clipped, Int8Engine};
 use crate::engine::{DeviceChoice, Isa};
 use ndarray::ArrayView2;

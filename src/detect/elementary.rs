@@ -2,7 +2,7 @@
 //!
 //! Which boxes are found depends on scores' and overlaps' last bits, and the system's functions differ from machine to machine and
 //! from CPUs to GPUs. These are sums and products of doubles in one order, rounded once to a float, so they are the same everywhere;
-//! `engine/int8/cuda/kernels/elementary.cuh` has the same operations. Their doubles are good to about 1e-14, so nearly all results are
+//! `engine/cuda/kernels/elementary.cuh` has the same operations. Their doubles are good to about 1e-14, so nearly all results are
 //! the correctly rounded ones.
 
 use std::f64::consts::{FRAC_2_PI, FRAC_PI_2, FRAC_PI_4, LOG2_E, PI};

@@ -1,5 +1,6 @@
 //! Running a graph.
 
+pub mod cuda;
 mod device;
 pub mod float;
 pub mod int8;

@@ -13,6 +13,7 @@ use crate::detect::{
     CloudTraits, DetectError, Detector, DetectorConfig, FloatNetwork, HeadMaps, Model, Network, NetworkError, PillarInput, cloud_traits,
     decode, spreads,
 };
+use crate::engine::float::Processor;
 use crate::graph::Spread;
 use crate::quant::{CalibrationError, Frames};
 use crate::sensor::Stamp;
@@ -34,7 +35,8 @@ pub struct Gathered {
 pub type Unusable = BTreeMap<String, usize>;
 
 /// Reads the frames of several choices in one pass; a [`Gathered`] for each. `on_frame` hears of each frame, and may end the reading by
-/// returning false. Scratch files lie in the directory `scratch`.
+/// returning false. The float network runs on
+/// `processor`; scratch files lie in the directory `scratch`.
 ///
 /// # Errors
 /// A model that does not fit its graph; scratch files that cannot be written, such as on a full disk. A frame that cannot be used is none.
@@ -43,11 +45,12 @@ pub fn gather(
     motion: MotionTracker,
     events: impl Iterator<Item = LabelledEvent>,
     choices: &[Choice],
-    scratch: &Path,
+    (processor, scratch): (&Processor, &Path),
     on_frame: &mut dyn FnMut() -> bool,
 ) -> anyhow::Result<(Vec<Gathered>, Unusable)> {
     let set = |_: &Choice| -> anyhow::Result<Set> {
-        Ok(Set { frames: Frames::with_scratch(model.graph(), model.params(), scratch)?, held_out: Vec::new(), traits: Vec::new() })
+        let frames = Frames::with_scratch(model.graph(), model.params(), scratch)?.on(processor.clone())?;
+        Ok(Set { frames, held_out: Vec::new(), traits: Vec::new() })
     };
     let config_to_judge = DetectorConfig { decode: judging(&config), ..config.clone() };
     let sets = choices.iter().map(set).collect::<Result<_, _>>()?;

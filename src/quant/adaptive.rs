@@ -10,6 +10,7 @@ use super::rounding::{Rounded, bias_shift, round};
 use super::sampling::{Sample, Samples, Site, sites as sites_of};
 use super::shelf::{ArrayPlace, Shelf, ShelvedInputs};
 use super::windows::{from_matrix, to_matrix};
+use crate::engine::float::Processor;
 use crate::graph::{Granularity, Graph, Node, NodeId, Params, Scheme, Weight};
 use ndarray::{Array2, ArrayD, Axis, Ix2};
 use rayon::prelude::*;
@@ -37,7 +38,7 @@ pub struct LayerRounding {
 /// # Errors
 /// Frames that do not fit the graph; `progress` said no; the store failed.
 pub fn round_layers(
-    (graph, float_params): (&Graph, &Params),
+    (processor, graph, float_params): (&Processor, &Graph, &Params),
     frames: &ShelvedInputs,
     stages: &[Vec<NodeId>],
     samples: Samples,
@@ -49,7 +50,7 @@ pub fn round_layers(
     let all: Vec<Vec<NodeId>> = stages.iter().map(|stage| stage.iter().copied().filter(is_integer).collect()).collect();
     let Samples { mut sites, targets } = samples;
     let open = all.iter().skip(partial.done).flatten().filter_map(|&id| graph.nodes[id].inputs.first().copied()).collect();
-    let mut frontier = Frontier::new(graph, frames, open);
+    let mut frontier = Frontier::new((processor, graph), frames, open);
     for (number, layers) in all.into_iter().enumerate() {
         if number < partial.done {
             if !(0..frames.len()).all(|_| progress()) {

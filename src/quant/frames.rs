@@ -7,8 +7,8 @@ use super::layout::Layout;
 use super::observer::Histogram;
 use super::shelf::{Shelf, ShelvedInputs};
 use super::teacher::Teacher;
-use crate::engine::float::{EngineError, FloatEngine, Inputs};
-use crate::graph::{Graph, Op, Params, dense_part, fold_batch_norm, sha256_hex};
+use crate::engine::float::{EngineError, FloatEngine, Inputs, Processor};
+use crate::graph::{Graph, Node, Op, Params, Scheme, dense_part, fold_batch_norm, sha256_hex};
 use ndarray::ArrayD;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -32,6 +32,7 @@ pub struct Frames {
     params: Params,
     /// [`dense_part`] of the graph.
     dense: Graph,
+    processor: Processor,
     engine: FloatEngine,
     frames: ShelvedInputs,
     /// Of each node of the dense part.
@@ -63,12 +64,26 @@ impl Frames {
             graph,
             params,
             dense,
+            processor: Processor::cpu(),
             engine,
             frames: ShelvedInputs::new(Shelf::new(scratch)),
             channels: BTreeMap::new(),
             histograms: OnceLock::new(),
             digest: String::new(),
         })
+    }
+
+    /// Where the networks of a calibration run.
+    ///
+    /// # Errors
+    /// As [`Frames::new`].
+    pub fn on(self, processor: Processor) -> Result<Self, EngineError> {
+        let engine = FloatEngine::on(&processor, &self.graph, &self.params, &Scheme::default())?;
+        Ok(Self { processor, engine, ..self })
+    }
+
+    pub(super) fn processor(&self) -> &Processor {
+        &self.processor
     }
 
     /// Runs a frame and keeps it; returns the float network's outputs by role.
@@ -86,7 +101,8 @@ impl Frames {
                 }
             }
         };
-        let outputs = engine.run_observing(inputs, &mut |node, values| watch(&node.name, values))?;
+        let watched = |node: &Node| dense.node(&node.name).is_some();
+        let outputs = engine.run_watching(inputs, &watched, &mut |node, values| watch(&node.name, values))?;
         inputs.dense.iter().for_each(|(name, values)| watch(name, values));
         kept.pillars.extend(inputs.pillars.clone());
         self.frames.push(&kept)?;

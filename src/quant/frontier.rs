@@ -6,7 +6,7 @@
 
 use super::CalibrationError;
 use super::shelf::{ArrayPlace, Place, Shelf, ShelvedInputs};
-use crate::engine::float::FloatEngine;
+use crate::engine::float::{FloatEngine, Processor};
 use crate::engine::int8::Grid;
 use crate::graph::{Graph, Node, NodeId, Op, Params, Scheme};
 use ndarray::{ArrayD, IxDyn};
@@ -15,6 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// The quantized network, up to where it has run.
 pub struct Frontier<'a> {
+    processor: &'a Processor,
     graph: &'a Graph,
     frames: &'a ShelvedInputs,
     /// Layers that have run.
@@ -46,9 +47,9 @@ struct Step {
 
 impl<'a> Frontier<'a> {
     /// `open` are the nodes that will be seen, each once.
-    pub fn new(graph: &'a Graph, frames: &'a ShelvedInputs, open: BTreeSet<NodeId>) -> Self {
+    pub fn new((processor, graph): (&'a Processor, &'a Graph), frames: &'a ShelvedInputs, open: BTreeSet<NodeId>) -> Self {
         let kept = (0..frames.len()).map(|_| BTreeMap::new()).collect();
-        Self { graph, frames, done: BTreeSet::new(), open, shelf: frames.shelf().another(), kept }
+        Self { processor, graph, frames, done: BTreeSet::new(), open, shelf: frames.shelf().another(), kept }
     }
 
     /// Runs every frame as far as the nodes `wanted`; `observe` sees their values in each frame, those of the graph's inputs as layers
@@ -65,7 +66,7 @@ impl<'a> Frontier<'a> {
         observe: &mut dyn FnMut(usize, &Seen<'_>) -> bool,
     ) -> Result<bool, CalibrationError> {
         let step = self.step(wanted);
-        let mut engine = FloatEngine::with_scheme(&step.graph, params, scheme)?;
+        let mut engine = FloatEngine::on(self.processor, &step.graph, params, scheme)?;
         self.done.extend(step.layers.values());
         self.open.retain(|id| !wanted.contains(id));
         let needed = self.needed();
@@ -79,7 +80,9 @@ impl<'a> Frontier<'a> {
             let (kept, shelf) = (&mut self.kept[f], &self.shelf);
             kept.retain(|id, _| needed.contains(id));
             let mut failed = None;
-            engine.run_observing(&inputs, &mut |node, value| {
+            let is_needed = |node: &Node| step.layers.get(&node.name).is_some_and(|id| needed.contains(id));
+            let watched = |node: &Node| names.contains_key(node.name.as_str()) || is_needed(node);
+            engine.run_watching(&inputs, &watched, &mut |node, value| {
                 if let Some(&id) = names.get(node.name.as_str()) {
                     seen.insert(id, value.clone());
                 }
@@ -232,7 +235,8 @@ mod tests {
             whole.run_observing(inputs, &mut |node, value| drop(of_frame.insert(id(node), value.clone()))).unwrap();
             values.push(of_frame);
         }
-        let mut frontier = Frontier::new(&graph, frames.kept(), BTreeSet::from([first, down, deep, both, shared, one]));
+        let mut frontier =
+            Frontier::new((frames.processor(), &graph), frames.kept(), BTreeSet::from([first, down, deep, both, shared, one]));
         let mut compared = 0;
         for (wanted, kept) in
             [(first, vec![first]), (down, vec![first, down]), (deep, vec![first, deep]), (both, vec![first, up]), (shared, vec![shared])]

@@ -119,7 +119,7 @@ pub fn quantize_resuming(
                 progress("rounding", done, total)
             };
             let partial = store.load()?.unwrap_or(start);
-            round_layers((dense, teacher.params()), teacher.inputs(), &stages, samples, partial, store, &mut step)?
+            round_layers((frames.processor(), dense, teacher.params()), teacher.inputs(), &stages, samples, partial, store, &mut step)?
         }
         (Rounding::Learnt(recipe), _) => {
             let partial = store.load()?.unwrap_or(start);
@@ -183,7 +183,7 @@ fn windows(
             }
         }
     };
-    let samples = draw((graph, teacher.params()), teacher.inputs(), layers, task, how, &mut seen, &mut step)?;
+    let samples = draw((teacher.processor(), graph, teacher.params()), teacher.inputs(), layers, task, how, &mut seen, &mut step)?;
     if let Some(counting) = counting {
         counting.finish();
     }

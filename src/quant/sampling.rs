@@ -8,7 +8,7 @@ use super::occupancy::Occupancy;
 use super::shelf::{ArrayPlace, Shelf, ShelvedInputs};
 use super::task::{Outputs, Task};
 use super::windows::{Windows, extent, to_matrix};
-use crate::engine::float::{Inputs, Norm, Tape, forward};
+use crate::engine::float::{Inputs, Norm, Processor, Tape};
 use crate::graph::{Graph, NodeId, Op, Params};
 use crate::random::Rng;
 use ndarray::{Array2, ArrayD};
@@ -65,7 +65,7 @@ pub fn sites(graph: &Graph, layers: &[NodeId]) -> BTreeMap<Site, Vec<NodeId>> {
 /// # Errors
 /// Frames that do not fit the graph; a full disk; `progress` said no.
 pub fn draw(
-    (graph, params): (&Graph, &Params),
+    (processor, graph, params): (&Processor, &Graph, &Params),
     frames: &ShelvedInputs,
     layers: &[NodeId],
     task: &dyn Task,
@@ -80,7 +80,7 @@ pub fn draw(
     for (f, inputs) in frames.iter().enumerate() {
         let mut rng = Rng::new(seed.wrapping_add(f as u64), "calibration windows");
         let inputs = inputs?;
-        let tape = forward(graph, &params.0, &inputs, Norm::Running)?;
+        let tape = processor.forward(graph, &params.0, &inputs, Norm::Running)?;
         seen(&inputs, &tape);
         let gradients = if weighing.task > 0.0 { signed_gradients(graph, &tape, task, &mut rng, layers) } else { BTreeMap::new() };
         let mut occupancy = Occupancy::new(graph, &inputs);

@@ -6,8 +6,8 @@ use super::observer::Histogram;
 use super::occupancy::Occupancy;
 use super::shelf::ShelvedInputs;
 use super::{CalibrationError, Clip};
-use crate::engine::float::{FloatEngine, Inputs};
-use crate::graph::Params;
+use crate::engine::float::{FloatEngine, Inputs, Processor};
+use crate::graph::{Params, Scheme};
 use ndarray::ArrayD;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -49,6 +49,11 @@ impl<'a> Teacher<'a> {
         &self.params
     }
 
+    /// Where it runs.
+    pub fn processor(&self) -> &Processor {
+        self.frames.processor()
+    }
+
     /// Inputs of [`Frames::dense`].
     pub fn inputs(&self) -> &ShelvedInputs {
         &self.inputs
@@ -82,7 +87,7 @@ impl<'a> Teacher<'a> {
     /// Of every image of the dense part; made at first use, by another run over all frames if nobody has counted yet.
     fn histograms(&self) -> Result<&Histograms, CalibrationError> {
         if let Some(mut counting) = self.counting() {
-            let mut engine = FloatEngine::new(self.frames.dense(), &self.params)?;
+            let mut engine = FloatEngine::on(self.processor(), self.frames.dense(), &self.params, &Scheme::default())?;
             for inputs in self.inputs.iter() {
                 let inputs = inputs?;
                 let mut occupancy = counting.occupancy(&inputs);

@@ -1,7 +1,7 @@
 //! Methods at work on a small network whose maps are mostly background.
 
 use super::*;
-use crate::engine::float::{FloatEngine, Inputs};
+use crate::engine::float::{FloatEngine, Inputs, Processor};
 use crate::graph::{Dim, Graph, GraphBuilder, Op, Params};
 use crate::random::Rng;
 use ndarray::ArrayD;
@@ -56,9 +56,13 @@ fn frame(seed: u64) -> Inputs<f32> {
 }
 
 fn frames() -> Frames {
+    frames_on(Processor::cpu(), 24)
+}
+
+fn frames_on(processor: Processor, count: u64) -> Frames {
     let (graph, params) = network();
-    let mut frames = Frames::new(&graph, &params).expect("fits");
-    for seed in 0..24 {
+    let mut frames = Frames::new(&graph, &params).and_then(|frames| frames.on(processor)).expect("fits");
+    for seed in 0..count {
         frames.observe(&frame(seed)).expect("runs");
     }
     frames
@@ -237,6 +241,37 @@ fn every_method_yields_a_scheme_that_fits_and_says_where_it_comes_from() {
     // The same frames, seed and method: the same scheme.
     let again = || quantized(&frames, "lidar-ptq", "W4A8").quantization;
     assert_eq!(again(), again());
+}
+
+/// All that calibration asks of the float network: forwards with its values, backwards, with fake quantization and with roundings.
+fn calibrations_are_the_cpus_on(processor: &Processor, methods: &[&str]) {
+    let calibrated = |processor: &Processor, method: &str| {
+        let effort = Effort { iterations: Some(6), ..EFFORT };
+        let policy = Policy { bits: "W4A4".parse().expect("bits"), ..Policy::default() };
+        let method = Method::find(method).expect("a method");
+        let frames = frames_on(processor.clone(), 3);
+        let Quantized { quantization, params, rounding, .. } =
+            quantize(&frames, &method, &policy, (&Even, effort), vec![], &mut |_, _, _| true).expect("quantizes");
+        (quantization, params, rounding)
+    };
+    for method in methods {
+        assert_eq!(calibrated(processor, method), calibrated(&Processor::cpu(), method), "{method}");
+        assert!(processor.has_device(), "{method} ran on the CPU");
+    }
+}
+
+#[test]
+fn calibrations_are_the_same_on_the_emulator() {
+    if let Some(processor) = Processor::emulated() {
+        calibrations_are_the_cpus_on(&processor, &["grid", "lidar-ptq", "brecq", "qdrop"]);
+    }
+}
+
+#[test]
+fn calibrations_are_the_same_on_a_gpu() {
+    if let Some(processor) = Processor::gpu() {
+        calibrations_are_the_cpus_on(&processor, &METHODS.map(|method| method.name));
+    }
 }
 
 #[test]

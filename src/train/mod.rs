@@ -2,6 +2,8 @@
 
 mod augment;
 mod dataset;
+#[cfg(test)]
+mod device_tests;
 mod folder;
 mod initial;
 mod log;

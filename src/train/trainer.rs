@@ -7,7 +7,7 @@ use super::paste::{ObjectIndex, PasteConfig};
 use super::targets::{Targets, TrainingBox, targets};
 use super::window::WindowConfig;
 use crate::detect::{ConfigError, DetectorConfig, PillarError, PillarInput, Pillarizer};
-use crate::engine::float::{BatchStatistics, EngineError, Inputs, Norm, Tape, forward};
+use crate::engine::float::{BatchStatistics, EngineError, Inputs, Norm, Processor, Tape};
 use crate::graph::{Graph, NodeId, Op, Params};
 use crate::random::Rng;
 use ndarray::{Array2, ArrayD, ArrayView4, Ix4};
@@ -133,6 +133,7 @@ impl StepReport {
 pub struct Trainer<'a> {
     detector: &'a DetectorConfig,
     graph: &'a Graph,
+    processor: Processor,
     /// The same network on a window.
     window_graph: Option<Graph>,
     config: TrainConfig,
@@ -163,7 +164,12 @@ impl<'a> Trainer<'a> {
         let cycle = OneCycle::new(config.adam.clone(), config.steps);
         let window_graph = config.window.map(|w| w.detector(detector).graph()).transpose().map_err(TrainError::Window)?;
         let progress = Progress { step: 0, params, optimizer: Adam::new() };
-        Ok(Self { detector, graph, window_graph, config, cycle, progress, objects: None, ahead: None })
+        Ok(Self { detector, graph, processor: Processor::cpu(), window_graph, config, cycle, progress, objects: None, ahead: None })
+    }
+
+    /// Where the network runs. The results do not depend on it.
+    pub fn on(self, processor: Processor) -> Self {
+        Self { processor, ..self }
     }
 
     /// Goes on from a stored state.
@@ -244,7 +250,7 @@ impl<'a> Trainer<'a> {
     ) -> Result<(Vec<TaskLoss>, BTreeMap<String, ArrayD<f32>>, BTreeMap<String, BatchStatistics>), TrainError> {
         let inputs = network_inputs(pillars);
         let graph = self.window_graph.as_ref().filter(|_| self.window(step).is_some()).unwrap_or(self.graph);
-        let tape = forward(graph, &self.progress.params.0, &inputs, Norm::Batch)?;
+        let tape = self.processor.forward(graph, &self.progress.params.0, &inputs, Norm::Batch)?;
         let (tasks, seeds) = self.losses(&tape, samples);
         Ok((tasks, tape.backward(seeds, &|_| true, &[]).params, tape.batch_statistics()))
     }

@@ -2,6 +2,7 @@
 //
 // Requests are a letter and 64-bit words, little-endian:
 //   A bytes                                     -> address (memory is zeroed)
+//   F address                                   -> -
 //   U address bytes, the bytes                  -> -
 //   D address bytes                             -> the bytes
 //   L grid x y z, threads, name bytes, args bytes, the name, the args     -> -
@@ -41,6 +42,9 @@ int main() {
                 fwrite(&address, 8, 1, stdout);
                 break;
             }
+            case 'F':
+                free((void*)read_word());
+                break;
             case 'U': {
                 void* const to = (void*)read_word();
                 const auto bytes = read_vector(read_word());

@@ -1,7 +1,7 @@
 //! `lidar_ptq cubin`: the GPU's kernels, compiled ahead of time.
 
 use anyhow::{Context, bail};
-use lidar_ptq::engine::int8::cuda::{OLDEST_ARCH, cache_folder, compile, cubin_name, write};
+use lidar_ptq::engine::cuda::{OLDEST_ARCH, cache_folder, compile, cubin_name, write};
 use lidar_ptq::eval::table::Table;
 use std::path::PathBuf;
 

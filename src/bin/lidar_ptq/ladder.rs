@@ -10,6 +10,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use lidar_ptq::dataset::{Dataset, FrameSelection};
 use lidar_ptq::detect::{DetectorConfig, Model};
 use lidar_ptq::engine::Isa;
+use lidar_ptq::engine::float::Processor;
 use lidar_ptq::eval::paired::Drawn;
 use lidar_ptq::node::ladder::{Contender, Ladder, LadderReport, ReportOptions};
 use lidar_ptq::node::simulated::SimulatedDrives;
@@ -266,8 +267,8 @@ fn calibration_frames(
     let choices: Vec<_> = (0..args.draws).map(|draw| survey.choose(wanted, args.common.seed.wrapping_add(draw as u64))).collect();
     let union = choices.iter().flat_map(|choice| &choice.calibrate).collect::<BTreeSet<_>>().len();
     let mut on_frame = counting("frames observed", union);
-    let scratch = std::env::temp_dir();
-    let (gathered, unusable) = gather((model, config.clone()), motion(), open()?.events, &choices, &scratch, &mut on_frame)?;
+    let place = (&Processor::of(args.common.device.device), &*std::env::temp_dir());
+    let (gathered, unusable) = gather((model, config.clone()), motion(), open()?.events, &choices, place, &mut on_frame)?;
     bar.finish_and_clear();
     if stop.load(Ordering::SeqCst) {
         bail!(INTERRUPTED);

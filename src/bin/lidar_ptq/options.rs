@@ -14,8 +14,8 @@ use std::path::{Path, PathBuf};
 /// What the network runs on.
 #[derive(Args)]
 pub struct DeviceArgs {
-    /// What the network runs on: auto (a GPU if there is one that can be used), cpu, cuda, or cuda:N. GPUs run quantized models
-    /// only. Where a GPU cannot be used, the CPU runs, and why is said.
+    /// What the network runs on: auto (a GPU if there is one that can be used), cpu, cuda, or cuda:N. GPUs find boxes with quantized
+    /// models only. Where a GPU cannot be used, the CPU runs, to the same results, and why is said.
     #[arg(long, default_value_t = DeviceChoice::Auto, value_name = "DEVICE")]
     pub device: DeviceChoice,
 }

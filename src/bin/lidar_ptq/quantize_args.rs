@@ -1,6 +1,6 @@
 //! What `calibrate` and `ladder` have in common.
 
-use crate::options::{CloudArgs, refuse_to_replace, use_threads, write_file};
+use crate::options::{CloudArgs, DeviceArgs, refuse_to_replace, use_threads, write_file};
 use anyhow::{Context, bail};
 use lidar_ptq::detect::{DetectorConfig, Model};
 use lidar_ptq::quant::{Bits, Effort, Policy};
@@ -34,6 +34,8 @@ pub struct QuantizeArgs {
     pub report: Option<PathBuf>,
     #[command(flatten)]
     pub clouds: CloudArgs,
+    #[command(flatten)]
+    pub device: DeviceArgs,
     /// Worker threads; by default one a core.
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,

@@ -1,12 +1,13 @@
 //! `lidar_ptq train`: a detector from labelled frames.
 
 use crate::interrupt::stop_flag;
-use crate::options::use_threads;
+use crate::options::{DeviceArgs, use_threads};
 use anyhow::{Context, bail};
 use clap::Args as ClapArgs;
 use indicatif::{ProgressBar, ProgressStyle};
 use lidar_ptq::dataset::{Dataset, FrameSelection};
 use lidar_ptq::detect::{DetectorConfig, Model};
+use lidar_ptq::engine::float::Processor;
 use lidar_ptq::eval::chart::Chart;
 use lidar_ptq::graph::{Graph, Manifest, Params, Precision, Provenance, model_file_bytes, read_model_file, sha256_hex, write_model_file};
 use lidar_ptq::train::{
@@ -16,8 +17,9 @@ use lidar_ptq::train::{
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
-/// Train a detector on labelled frames, on the CPU.
+/// Train a detector on labelled frames.
 ///
 /// CONFIG is a YAML file:
 ///   detector: edge_pillar          # a preset or a file, see `lidar_ptq import --list-presets`
@@ -41,6 +43,8 @@ pub struct Args {
     /// Go on from the state that an earlier run left beside the model.
     #[arg(long)]
     resume: bool,
+    #[command(flatten)]
+    device: DeviceArgs,
     /// Worker threads; by default one a core.
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
@@ -185,6 +189,9 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         trainer.resume(load_state(&state_path)?)?;
     }
 
+    let processor = Processor::of(args.device.device);
+    let device = processor.description();
+    let mut trainer = trainer.on(processor);
     let interrupted = stop_flag()?;
 
     let bar = ProgressBar::new(run.train.steps as u64);
@@ -196,16 +203,27 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         draw(log, &args.out.with_extension("loss.svg"))
     };
     let mut average = None;
+    // The first step reads all labels, and a GPU has yet to find memory.
+    let (first, mut started) = (trainer.progress().step + 1, Instant::now());
     while !trainer.is_done() && !interrupted.load(Ordering::SeqCst) {
         let report = trainer.step(&*frames)?;
         let smooth = average.map_or(report.loss(), |a: f64| 0.98 * a + 0.02 * report.loss());
         average = Some(smooth);
-        bar.set_position(trainer.progress().step as u64);
+        let step = trainer.progress().step;
+        if step == first {
+            started = Instant::now();
+        }
+        bar.set_position(step as u64);
         bar.set_message(format!("loss {smooth:.3}, gradient {:.1}, lr {:.1e}", report.gradient_norm, report.lr));
         log.push(LogEntry::from(&report)).with_context(|| log_path.display().to_string())?;
         if trainer.progress().step % run.store_every == 0 {
             keep(&trainer, &log)?;
         }
+    }
+    let steps = trainer.progress().step.saturating_sub(first);
+    if steps > 0 {
+        let seconds = started.elapsed().as_secs_f64() / steps as f64;
+        tracing::info!(%device, steps, seconds_per_step = %format!("{seconds:.4}"), "trained");
     }
     keep(&trainer, &log)?;
     bar.finish();

@@ -48,15 +48,30 @@ pub(super) struct Pass {
     pub column_stride: usize,
 }
 
+/// Which weights a pass reads, and where they lie in a layer's weight.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Filter {
+    pub outputs: usize,
+    /// Along y and x.
+    pub taps: [usize; 2],
+    pub channels: usize,
+    /// The weight of output 0, tap (0, 0), channel 0.
+    pub first: usize,
+    /// From one output, tap along y, tap along x, channel to the next; negative where a window is turned around.
+    pub strides: [isize; 4],
+}
+
+impl Filter {
+    fn place(&self, output: usize, [y, x]: [usize; 2], channel: usize) -> usize {
+        let steps = [output, y, x, channel].into_iter().zip(self.strides).map(|(n, stride)| n as isize * stride);
+        self.first.wrapping_add_signed(steps.sum())
+    }
+}
+
 impl<T: Real> Packed<T> {
-    /// Packs `weight(output, tap_y, tap_x, channel)`.
-    pub fn new(
-        kernels: &Kernels<T>,
-        outputs: usize,
-        taps: [usize; 2],
-        channels: usize,
-        weight: impl Fn(usize, usize, usize, usize) -> T,
-    ) -> Self {
+    /// Packs what a pass reads of a layer's weight.
+    pub fn new(kernels: &Kernels<T>, weight: &[T], filter: &Filter) -> Self {
+        let Filter { outputs, taps, channels, .. } = *filter;
         let (vector, depth) = (kernels.vector(), taps[0] * taps[1] * channels);
         let mut blocks = Vec::new();
         let (mut first, mut start) = (0, 0);
@@ -74,7 +89,7 @@ impl<T: Real> Packed<T> {
                 for x in 0..taps[1] {
                     for c in 0..channels {
                         for l in 0..block.used {
-                            data[at + l] = weight(block.first + l, y, x, c);
+                            data[at + l] = weight[filter.place(block.first + l, [y, x], c)];
                         }
                         at += block.lanes;
                     }
@@ -298,7 +313,8 @@ pub(super) fn correlate_weight_gradient<T: Real>(
     }
     let (channels, outputs) = (input.len() / inputs, out_grad.len() / positions);
     // A block of output channels side by side, zero-filled to whole vectors, is what tiles read as weights.
-    let ones = Packed::new(kernels, outputs, [1, 1], 0, |_, _, _, _| T::zero());
+    let nothing = Filter { outputs, taps: [1, 1], channels: 0, first: 0, strides: [0; 4] };
+    let ones = Packed::new(kernels, &[], &nothing);
     let panels: Vec<Vec<T>> = ones
         .blocks
         .par_iter()
@@ -332,9 +348,10 @@ pub(super) fn correlate_weight_gradient<T: Real>(
     });
 }
 
-/// A band of output pixels stays in the cache while every channel of it is visited.
-const BAND_ROWS: usize = 6;
-const BAND_COLUMNS: usize = 512;
+/// A band of output pixels stays in the cache while every channel of it is visited. Its products are summed in one chain, and then the
+/// bands, so these numbers are part of what a gradient is.
+pub(super) const BAND_ROWS: usize = 6;
+pub(super) const BAND_COLUMNS: usize = 512;
 
 struct WeightGradient<'a, T> {
     kernels: &'a Kernels<T>,

@@ -12,10 +12,10 @@ use rayon::prelude::*;
 
 /// What an integer layer does besides summing.
 pub(super) struct FakeLayer {
-    input: Quantizer,
-    requantize: Requantize,
+    pub input: Quantizer,
+    pub requantize: Requantize,
     /// Of the output, if it is quantized.
-    scale: f32,
+    pub scale: f32,
 }
 
 /// Rows of a parallel piece.

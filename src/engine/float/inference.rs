@@ -1,11 +1,13 @@
 //! Running a network once, forwards.
 
+use super::cuda::{DeviceEngine, Frame};
 use super::fake::{FakeLayer, snap};
 use super::kernel::{Kernels, Real};
 use super::ops::linear::{Layer, PackedLayer, dense};
 use super::ops::{concat, norm, pillar, relu};
-use super::{EngineError, Inputs, concrete_shape, parameter};
+use super::{EngineError, Inputs, Processor, concrete_shape, parameter};
 use crate::engine::Isa;
+use crate::engine::cuda::DeviceError;
 use crate::engine::int8::Grid;
 use crate::graph::{Dim, Graph, Node, NodeId, Op, Params, PillarIndex, Scheme, fold_batch_norm};
 use ndarray::{ArrayD, Zip};
@@ -24,6 +26,8 @@ pub struct FloatEngine {
     /// Buffers of values that are no longer needed, to be filled again: fresh pages cost more than arithmetic.
     spare: Vec<Vec<f32>>,
     times: Vec<NodeTime>,
+    /// Where it runs, if not here.
+    device: Option<DeviceEngine>,
 }
 
 /// How long a node took in the last run.
@@ -68,6 +72,14 @@ impl FloatEngine {
     /// # Errors
     /// As [`FloatEngine::new`].
     pub fn with_scheme(graph: &Graph, params: &Params, scheme: &Scheme) -> Result<Self, EngineError> {
+        Self::on(&Processor::cpu(), graph, params, scheme)
+    }
+
+    /// As [`FloatEngine::with_scheme`], on a processor.
+    ///
+    /// # Errors
+    /// As [`FloatEngine::new`].
+    pub fn on(processor: &Processor, graph: &Graph, params: &Params, scheme: &Scheme) -> Result<Self, EngineError> {
         let (graph, params) = fold_batch_norm(graph, params);
         let mut layers = Vec::with_capacity(graph.nodes.len());
         let mut norms = BTreeMap::new();
@@ -77,9 +89,9 @@ impl FloatEngine {
             layers.push(Layer::of(&node.op).map(|layer| {
                 let bias = values.get(1).map(|b| dense(b).to_vec());
                 match FakeLayer::of(&graph, node, scheme, bias.as_deref()) {
-                    None => PreparedLayer { layer, weights: layer.pack(&values[0].view()), bias, fake: None },
+                    None => PreparedLayer { layer, weights: layer.pack(values[0]), bias, fake: None },
                     Some((fake, integers)) => {
-                        PreparedLayer { layer: layer.without_relu(), weights: layer.pack(&integers.view()), bias: None, fake: Some(fake) }
+                        PreparedLayer { layer: layer.without_relu(), weights: layer.pack(&integers), bias: None, fake: Some(fake) }
                     }
                 }
             }));
@@ -100,7 +112,19 @@ impl FloatEngine {
         let last_uses = graph.last_uses();
         let grids =
             graph.nodes.iter().enumerate().filter_map(|(id, n)| Some((id, Grid::from(*scheme.activations.get(&n.name)?)))).collect();
-        Ok(Self { graph, layers, norms, grids, last_uses, spare: Vec::new(), times: Vec::new() })
+        let mut engine = Self { graph, layers, norms, grids, last_uses, spare: Vec::new(), times: Vec::new(), device: None };
+        engine.device = processor.accelerator().and_then(|accelerator| {
+            let integers =
+                |(id, fake): (NodeId, _)| Some((id, fake, scheme.weights.get(&engine.graph.nodes[id].name)?.integers.mapv(f32::from)));
+            let device = DeviceEngine::new(accelerator.clone(), &engine.graph, &params, engine.fakes().filter_map(integers));
+            device.inspect_err(|error| accelerator.fail(error)).ok()
+        });
+        Ok(engine)
+    }
+
+    /// Layers that compute with integers.
+    fn fakes(&self) -> impl Iterator<Item = (NodeId, &FakeLayer)> {
+        self.layers.iter().enumerate().filter_map(|(id, layer)| Some((id, layer.as_ref()?.fake.as_ref()?)))
     }
 
     /// The instruction set in use.
@@ -119,7 +143,7 @@ impl FloatEngine {
         Some((layer.weights.matrix()?, layer.bias.as_deref()))
     }
 
-    /// Time of each node of the last run.
+    /// Time of each node of the last run, if it ran on the CPU.
     pub fn times(&self) -> &[NodeTime] {
         &self.times
     }
@@ -131,7 +155,7 @@ impl FloatEngine {
     /// # Errors
     /// An input is missing, has the wrong shape, or indexes outside the canvas.
     pub fn run(&mut self, inputs: &Inputs<f32>) -> Result<BTreeMap<String, ArrayD<f32>>, EngineError> {
-        self.run_observing(inputs, &mut |_, _| {})
+        self.run_watching(inputs, &|_| false, &mut |_, _| {})
     }
 
     /// As [`FloatEngine::run`]; `observe` sees the value of every node of [`FloatEngine::graph`] that is computed.
@@ -143,8 +167,55 @@ impl FloatEngine {
         inputs: &Inputs<f32>,
         observe: &mut dyn FnMut(&Node, &ArrayD<f32>),
     ) -> Result<BTreeMap<String, ArrayD<f32>>, EngineError> {
+        self.run_watching(inputs, &|_| true, observe)
+    }
+
+    /// As [`FloatEngine::run_observing`], if only some nodes' values are wanted: the others need not leave a GPU.
+    ///
+    /// # Errors
+    /// As [`FloatEngine::run`].
+    pub fn run_watching(
+        &mut self,
+        inputs: &Inputs<f32>,
+        watched: &dyn Fn(&Node) -> bool,
+        observe: &mut dyn FnMut(&Node, &ArrayD<f32>),
+    ) -> Result<BTreeMap<String, ArrayD<f32>>, EngineError> {
         inputs.check(&self.graph)?;
         self.times.clear();
+        let mut seen = 0;
+        if let Some(device) = self.device.as_ref().filter(|device| device.accelerator.works()) {
+            let mut see = |node: &Node, value: &ArrayD<f32>| {
+                seen += 1;
+                observe(node, value);
+            };
+            match self.run_on_device(device, inputs, watched, &mut see) {
+                Ok(outputs) => return Ok(outputs),
+                Err(error) => device.accelerator.fail(&error),
+            }
+        }
+        // What was seen before a device failed is seen once; here it would be the same.
+        let mut see = |node: &Node, value: &ArrayD<f32>| match seen {
+            _ if !watched(node) => (),
+            0 => observe(node, value),
+            _ => seen -= 1,
+        };
+        Ok(self.run_here(inputs, &mut see))
+    }
+
+    fn run_on_device(
+        &self,
+        device: &DeviceEngine,
+        inputs: &Inputs<f32>,
+        watched: &dyn Fn(&Node) -> bool,
+        observe: &mut dyn FnMut(&Node, &ArrayD<f32>),
+    ) -> Result<BTreeMap<String, ArrayD<f32>>, DeviceError> {
+        let Self { graph, last_uses, grids, .. } = self;
+        let watched = |id: NodeId| watched(&graph.nodes[id]);
+        let frame = Frame { graph, inputs, last_uses, grids, fakes: &self.fakes().collect(), watched: &watched };
+        device.run(&frame, &mut |id, value| observe(&graph.nodes[id], value))
+    }
+
+    fn run_here(&mut self, inputs: &Inputs<f32>, observe: &mut dyn FnMut(&Node, &ArrayD<f32>)) -> BTreeMap<String, ArrayD<f32>> {
         let mut values: Vec<Option<ArrayD<f32>>> = vec![None; self.graph.nodes.len()];
         for id in 0..self.graph.nodes.len() {
             let start = Instant::now();
@@ -162,7 +233,7 @@ impl FloatEngine {
                 }
             }
         }
-        Ok(self.graph.outputs.iter().filter_map(|o| Some((o.role.clone(), values[o.node].clone()?))).collect())
+        self.graph.outputs.iter().filter_map(|o| Some((o.role.clone(), values[o.node].clone()?))).collect()
     }
 
     /// The value of a node, or nothing for an input, which is read in place.

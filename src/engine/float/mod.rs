@@ -1,24 +1,30 @@
-//! Float: inference ([`FloatEngine`]) and training forwards and backwards ([`Tape`]).
+//! Float: inference ([`FloatEngine`]) and training forwards and backwards ([`Tape`]), on CPUs and, with a [`Processor`], on GPUs.
 //!
-//! Values are channels-last arrays in standard layout. Every result is the same to the bit for every thread count and
-//! instruction set: sums run in a fixed order with fused multiply-adds.
+//! Values are channels-last arrays in standard layout. Every result is the same to the bit for every thread count, instruction set
+//! and GPU: sums run in a fixed order with fused multiply-adds.
 
+mod backend;
 mod clipped;
 mod correlate;
+mod cuda;
 mod fake;
+mod host;
 mod inference;
 mod kernel;
 mod ops;
+mod processor;
 mod snap;
 mod tape;
 #[cfg(test)]
-mod tests;
+pub(in crate::engine) mod tests;
+mod walk;
 
 pub use clipped::{add_scaled, clipped_change, cut};
 pub use inference::{FloatEngine, NodeTime};
 pub use kernel::Real;
+pub use processor::Processor;
 pub use snap::{Dropped, Snap};
-pub use tape::{BatchStatistics, Gradients, Norm, Tape, forward, forward_snapped};
+pub use tape::{BatchStatistics, Gradients, Norm, Tape, forward};
 
 use crate::graph::{Dim, Graph, Op, PillarIndex};
 use ndarray::ArrayD;

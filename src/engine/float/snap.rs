@@ -33,8 +33,8 @@ impl Dropped {
     }
 }
 
-/// Elements of a parallel piece.
-const PIECE: usize = 1 << 14;
+/// Elements of a parallel piece. Sums are chains over a piece, and then over the pieces.
+pub(super) const PIECE: usize = 1 << 14;
 
 impl Snap {
     pub(super) fn forward<T: Real>(&self, exact: &ArrayD<T>) -> ArrayD<T> {
@@ -72,7 +72,7 @@ impl Snap {
         (grad, sums.iter().sum())
     }
 
-    fn numbers<T: Real>(&self) -> [T; 4] {
+    pub(super) fn numbers<T: Real>(&self) -> [T; 4] {
         [1.0 / f64::from(self.step), self.low.into(), self.high.into(), self.step.into()].map(T::from_f64)
     }
 }

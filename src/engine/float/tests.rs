@@ -6,23 +6,23 @@ use ndarray::{Array4, ArrayD};
 use proptest::prelude::*;
 
 /// A small reproducible stream of numbers in -1..1.
-struct Numbers(u64);
+pub struct Numbers(pub u64);
 
 impl Numbers {
-    fn next(&mut self) -> f64 {
+    pub fn next(&mut self) -> f64 {
         self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
         (self.0 >> 11) as f64 / (1u64 << 52) as f64 - 1.0
     }
 
-    fn array<T: Real>(&mut self, shape: &[usize]) -> ArrayD<T> {
+    pub fn array<T: Real>(&mut self, shape: &[usize]) -> ArrayD<T> {
         ArrayD::from_shape_fn(shape, |_| T::from_f64(self.next()))
     }
 }
 
-type Parameters<T> = BTreeMap<String, ArrayD<T>>;
+pub type Parameters<T> = BTreeMap<String, ArrayD<T>>;
 
 /// Random parameters; running variances are positive.
-fn parameters<T: Real>(graph: &Graph, numbers: &mut Numbers) -> Parameters<T> {
+pub fn parameters<T: Real>(graph: &Graph, numbers: &mut Numbers) -> Parameters<T> {
     let value = |name: &str, shape: &[usize], numbers: &mut Numbers| {
         let a: ArrayD<T> = numbers.array(shape);
         if name.ends_with("running_var") { a.mapv(|x| x * x + T::from_f64(0.5)) } else { a }
@@ -30,7 +30,7 @@ fn parameters<T: Real>(graph: &Graph, numbers: &mut Numbers) -> Parameters<T> {
     graph.params().into_iter().map(|s| (s.name.clone(), value(&s.name, &s.shape, numbers))).collect()
 }
 
-fn one_layer(op: Op, height: usize, width: usize, channels: usize) -> Graph {
+pub fn one_layer(op: Op, height: usize, width: usize, channels: usize) -> Graph {
     let mut b = GraphBuilder::new();
     let x = b.input("x", vec![Dim::Batch, Dim::Fixed(height), Dim::Fixed(width), Dim::Fixed(channels)]);
     let y = b.add("layer", op, &[x]);
@@ -148,7 +148,7 @@ fn check_gradients(graph: &Graph, params: &Parameters<f64>, inputs: &Inputs<f64>
 }
 
 /// Everything that CenterPoint-Pillar is made of, small.
-fn small_pillar_network() -> Graph {
+pub fn small_pillar_network() -> Graph {
     let mut b = GraphBuilder::new();
     let points = b.input("points", vec![Dim::Points, Dim::Fixed(5)]);
     let index = b.pillar_index("pillars");
@@ -175,7 +175,7 @@ fn small_pillar_network() -> Graph {
     b.finish().unwrap()
 }
 
-fn small_pillar_input<T: Real>(numbers: &mut Numbers) -> Inputs<T> {
+pub fn small_pillar_input<T: Real>(numbers: &mut Numbers) -> Inputs<T> {
     let index = PillarIndex { offsets: vec![0, 3, 4, 9, 11], cells: vec![[0, 0, 0], [0, 5, 9], [1, 7, 3], [1, 2, 2]], batch: 2 };
     Inputs::default().with_dense("points", numbers.array(&[11, 5])).with_pillars("pillars", Arc::new(index))
 }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 /// What a random network is made of.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Form {
+pub(in crate::engine) struct Form {
     pub seed: u64,
     /// Pillars along y and x; multiples of 8.
     pub canvas: [usize; 2],
@@ -73,14 +73,14 @@ fn network(form: &Form) -> Graph {
     b.finish().expect("shapes fit")
 }
 
-pub(super) struct Setup {
+pub(in crate::engine) struct Setup {
     pub graph: Graph,
     pub params: Params,
     pub scheme: Scheme,
 }
 
 /// Random weights, and a scheme whose ranges come from a run.
-pub(super) fn setup(form: &Form, inputs: &Inputs<f32>) -> Setup {
+pub(in crate::engine) fn setup(form: &Form, inputs: &Inputs<f32>) -> Setup {
     let graph = fold_graph(&network(form));
     let params = random_params(&graph, form.seed);
     let floats: Vec<&str> = [("block1.1", form.float[0]), ("head1.1", form.float[1])].iter().filter(|f| f.1).map(|f| f.0).collect();
@@ -147,7 +147,7 @@ pub(super) fn few_bits(scheme: &mut Scheme) {
 }
 
 /// Pillars in a corner of the canvas or spread over it.
-pub(super) fn frame(form: &Form, pillars: usize, spread: bool) -> Inputs<f32> {
+pub(in crate::engine) fn frame(form: &Form, pillars: usize, spread: bool) -> Inputs<f32> {
     let [height, width] = form.canvas;
     let mut rng = Rng::new(form.seed, "frame");
     let [h, w] = if spread { [height, width] } else { [height.div_ceil(3), width.div_ceil(3)] };

@@ -63,8 +63,8 @@ impl<'a> Learner<'a> {
         prefix: (&Scheme, &Params),
     ) -> Result<Self, CalibrationError> {
         let graph: &Graph = &material.graph;
-        let objective = Objective::new(graph, unit, (recipe, lesson), task);
-        let network = (graph, material.params);
+        let objective = Objective::new((material.processor, graph), unit, (recipe, lesson), task);
+        let network = (material.processor, graph, material.params);
         let sampler = Sampler::new(network, &material.frames, task, (unit, objective.widest()), recipe, prefix)?;
         Ok(Self { float: material.params, objective, sampler })
     }

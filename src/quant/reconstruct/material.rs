@@ -1,6 +1,6 @@
 //! The frames to learn from: whole, or windows of them.
 
-use crate::engine::float::Inputs;
+use crate::engine::float::{Inputs, Processor};
 use crate::graph::{Dim, Graph, Op, Params, PillarIndex};
 use crate::quant::CalibrationError;
 use crate::quant::shelf::ShelvedInputs;
@@ -13,6 +13,7 @@ use std::sync::Arc;
 /// A network and frames that fit it.
 pub struct Material<'a> {
     pub graph: Cow<'a, Graph>,
+    pub processor: &'a Processor,
     /// In float.
     pub params: &'a Params,
     pub frames: Source<'a>,
@@ -37,7 +38,8 @@ impl std::ops::Deref for Source<'_> {
 
 impl<'a> Material<'a> {
     pub fn whole(graph: &'a Graph, teacher: &'a Teacher<'_>) -> Self {
-        Self { graph: Cow::Borrowed(graph), params: teacher.params(), frames: Source::Whole(teacher.inputs()) }
+        let (graph, processor) = (Cow::Borrowed(graph), teacher.processor());
+        Self { graph, processor, params: teacher.params(), frames: Source::Whole(teacher.inputs()) }
     }
 
     /// Square windows of `side` cells of the network's first map, as if the sensor saw no farther: float network, quantized network and
@@ -64,7 +66,7 @@ impl<'a> Material<'a> {
                 windows.push(&window(&frame, canvas, origin, side))?;
             }
         }
-        Ok(Self { graph: Cow::Owned(graph), params: teacher.params(), frames: Source::Windows(windows) })
+        Ok(Self { graph: Cow::Owned(graph), processor: teacher.processor(), params: teacher.params(), frames: Source::Windows(windows) })
     }
 }
 

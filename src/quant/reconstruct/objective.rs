@@ -3,7 +3,7 @@
 use super::samples::Sample;
 use super::units::{Cut, Unit, cut};
 use super::{Lesson, Reconstruction};
-use crate::engine::float::{Dropped, Gradients, Norm, Snap, forward_snapped};
+use crate::engine::float::{Dropped, Gradients, Norm, Processor, Snap};
 use crate::graph::{Graph, NodeId, Op, Output, Scheme};
 use crate::quant::CalibrationError;
 use crate::quant::task::{Outputs, Task};
@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 
 /// A unit's loss.
 pub struct Objective<'a> {
+    processor: &'a Processor,
     pub graph: &'a Graph,
     pub unit: &'a Unit,
     pub recipe: &'a Reconstruction,
@@ -41,9 +42,14 @@ pub struct Loss {
 }
 
 impl<'a> Objective<'a> {
-    pub fn new(graph: &'a Graph, unit: &'a Unit, (recipe, lesson): (&'a Reconstruction, Lesson), task: &'a dyn Task) -> Self {
+    pub fn new(
+        (processor, graph): (&'a Processor, &'a Graph),
+        unit: &'a Unit,
+        (recipe, lesson): (&'a Reconstruction, Lesson),
+        task: &'a dyn Task,
+    ) -> Self {
         let with_rest = recipe.task.map(|_| cut(graph, unit, true));
-        Self { graph, unit, recipe, lesson, task, own: cut(graph, unit, false), with_rest }
+        Self { processor, graph, unit, recipe, lesson, task, own: cut(graph, unit, false), with_rest }
     }
 
     /// The part of the network that runs.
@@ -117,7 +123,8 @@ impl<'a> Objective<'a> {
     ) -> Result<Loss, CalibrationError> {
         let mixed = dropped.map(|dropped| sample.mixed(dropped));
         let inputs = mixed.as_ref().unwrap_or(sample.inputs());
-        let tape = forward_snapped(&cut.graph, &at.params, inputs, Norm::Running, self.snaps(at, scheme, cut, dropped))?;
+        let snaps = self.snaps(at, scheme, cut, dropped);
+        let tape = self.processor.forward_snapped(&cut.graph, &at.params, inputs, Norm::Running, snaps)?;
         let mut loss = Loss::default();
         let mut seeds: Vec<(NodeId, ArrayD<f32>)> = Vec::new();
         if own_errors {

@@ -2,7 +2,7 @@
 
 use super::units::{Cut, Unit};
 use super::{Errors, Reconstruction};
-use crate::engine::float::{Dropped, EngineError, FloatEngine, Inputs, Norm, forward};
+use crate::engine::float::{Dropped, EngineError, FloatEngine, Inputs, Norm, Processor};
 use crate::engine::int8::Grid;
 use crate::graph::{Graph, Node, NodeId, Op, Output, Params, Scheme};
 use crate::quant::CalibrationError;
@@ -48,6 +48,7 @@ impl Sample {
 
 /// Makes samples of frames.
 pub struct Sampler<'a> {
+    processor: &'a Processor,
     graph: &'a Graph,
     params: &'a Params,
     frames: &'a ShelvedInputs,
@@ -67,7 +68,7 @@ pub struct Sampler<'a> {
 impl<'a> Sampler<'a> {
     /// For the unit that `cut` begins with; `prefix` is the network in which this unit and later ones are float.
     pub fn new(
-        (graph, params): (&'a Graph, &'a Params),
+        (processor, graph, params): (&'a Processor, &'a Graph, &'a Params),
         frames: &'a ShelvedInputs,
         task: &'a dyn Task,
         (unit, cut): (&'a Unit, &Cut),
@@ -86,12 +87,13 @@ impl<'a> Sampler<'a> {
         }
         let of_boundary = |id: &NodeId| Some((graph.nodes[*id].name.clone(), Grid::from(*scheme.activations.get(&graph.nodes[*id].name)?)));
         Ok(Self {
-            quantized: FloatEngine::with_scheme(&before(graph, &boundary), prefix_params, scheme)?,
+            quantized: FloatEngine::on(processor, &before(graph, &boundary), prefix_params, scheme)?,
             grids: boundary.iter().filter_map(of_boundary).collect(),
-            exact: FloatEngine::new(&before(graph, &wanted), params)?,
+            exact: FloatEngine::on(processor, &before(graph, &wanted), params, &Scheme::default())?,
             mixes: recipe.dropped > 0.0,
             asks_task: recipe.task.is_some(),
             fisher: recipe.errors == Errors::Fisher,
+            processor,
             graph,
             params,
             frames,
@@ -117,7 +119,8 @@ impl<'a> Sampler<'a> {
         let mut met = Inputs { dense: BTreeMap::new(), pillars: inputs.pillars.clone() };
         let mut exact = BTreeMap::new();
         inputs.dense.iter().for_each(|(name, value)| take(&mut met.dense, name, value));
-        self.quantized.run_observing(inputs, &mut |node, value| take(&mut met.dense, &node.name, value))?;
+        let on_boundary = |node: &Node| names.contains(node.name.as_str());
+        self.quantized.run_watching(inputs, &on_boundary, &mut |node, value| take(&mut met.dense, &node.name, value))?;
         // A float layer's output is rounded by the integer layer that reads it.
         for (name, grid) in &self.grids {
             let quantizer = grid.quantizer();
@@ -126,12 +129,14 @@ impl<'a> Sampler<'a> {
             }
         }
         let mut targets: BTreeMap<NodeId, ArrayD<f32>> = BTreeMap::new();
-        let teacher = self.exact.run_observing(inputs, &mut |node, value| {
+        let output = |node: &Node| self.unit.outputs.iter().copied().find(|&id| self.graph.nodes[id].name == node.name);
+        let watched = |node: &Node| self.mixes && on_boundary(node) || output(node).is_some();
+        let teacher = self.exact.run_watching(inputs, &watched, &mut |node, value| {
             if self.mixes {
                 take(&mut exact, &node.name, value);
             }
-            if let Some(id) = self.unit.outputs.iter().find(|&&id| self.graph.nodes[id].name == node.name) {
-                targets.insert(*id, value.clone());
+            if let Some(id) = output(node) {
+                targets.insert(id, value.clone());
             }
         })?;
         let importance = if self.fisher { self.importance((frame, inputs), seed)? } else { Vec::new() };
@@ -142,7 +147,7 @@ impl<'a> Sampler<'a> {
     /// Squared gradients of the outputs' error, which in the mean over many frames are Fisher's diagonal, scaled to a mean of one: where
     /// all are alike this is the plain error.
     fn importance(&self, (frame, inputs): (usize, &Inputs<f32>), seed: u64) -> Result<Vec<ArrayD<f32>>, EngineError> {
-        let tape = forward(self.graph, &self.params.0, inputs, Norm::Running)?;
+        let tape = self.processor.forward(self.graph, &self.params.0, inputs, Norm::Running)?;
         let mut rng = Rng::new(seed.wrapping_add(frame as u64), "fisher");
         let mut gradients = signed_gradients(self.graph, &tape, self.task, &mut rng, &self.unit.outputs);
         let square = |id: &NodeId| {

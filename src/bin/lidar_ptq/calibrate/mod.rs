@@ -10,6 +10,7 @@ use crate::quantize_args::{QuantizeArgs, bits};
 use anyhow::{Context, bail};
 use lidar_ptq::detect::{DetectorConfig, Model};
 use lidar_ptq::engine::Isa;
+use lidar_ptq::engine::float::Processor;
 use lidar_ptq::graph::Precision;
 use lidar_ptq::node::calibrate::{JudgeError, judge};
 use lidar_ptq::node::calibration_report::{CalibrationReport, layer_table};
@@ -126,7 +127,9 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let progress = Progress::new(args.progress_json)?;
     // Beside the model: systems may have their own scratch files in memory.
     let scratch = output.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let (gathered, unusable, fingerprint) = frames(args, (&model, &config), scratch, &progress, &stopped)?;
+    let processor = Processor::of(common.device.device);
+    let device = processor.description();
+    let (gathered, unusable, fingerprint) = frames(args, (&model, &config), (&processor, scratch), &progress, &stopped)?;
     let task = CenterTask::new(model.config());
     let effort = common.effort(0);
     let quantize = |policy: &Policy, store: &mut StateFile<'_>| -> anyhow::Result<Quantized> {
@@ -169,6 +172,8 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let mut quantized = quantize(&policy, &mut state)?;
     quantized.quantization.calibration.recordings_sha256 = fingerprint;
     quantized.quantization.calibration.traits = gathered.traits.clone();
+    let seconds: f64 = progress.phases().iter().map(|phase| phase.seconds).sum();
+    tracing::info!(%device, seconds = %format!("{seconds:.1}"), "calibrated");
     let quantized_model = model.quantize(quantized.quantization.clone(), quantized.params.clone())?;
 
     let wants_figures = args.sensitivity || common.json.is_some() || common.report.is_some();
@@ -255,7 +260,7 @@ fn paths(args: &Args) -> Vec<PathBuf> {
 fn frames(
     args: &Args,
     (model, config): (&Model, &DetectorConfig),
-    scratch: &Path,
+    place: (&Processor, &Path),
     progress: &Progress,
     stopped: &dyn Fn() -> bool,
 ) -> anyhow::Result<(Gathered, Unusable, String)> {
@@ -278,7 +283,7 @@ fn frames(
     let choices = [survey.choose(wanted, args.common.seed)];
     let mut on_frame = counting("frames observed", choices[0].calibrate.len() + choices[0].held_out.len());
     let events = open()?.map(LabelledEvent::from);
-    let (mut gathered, unusable) = gather((model, config.clone()), clouds.motion(), events, &choices, scratch, &mut on_frame)?;
+    let (mut gathered, unusable) = gather((model, config.clone()), clouds.motion(), events, &choices, place, &mut on_frame)?;
     progress.clear();
     if stopped() {
         bail!("interrupted; nothing was written");

@@ -1,10 +1,10 @@
 //! The layers with a weight matrix: convolution, transposed convolution, linear. All are passes of
 //! [`correlate`](super::super::correlate).
 
-use super::super::correlate::{Packed, Pass, correlate, correlate_weight_gradient};
+use super::super::correlate::{Filter, Packed, Pass, correlate, correlate_weight_gradient};
 use super::super::kernel::Real;
 use crate::graph::Op;
-use ndarray::{ArrayD, ArrayViewD, Axis};
+use ndarray::{ArrayD, Axis};
 use rayon::prelude::*;
 
 /// What [`Op::Linear`], [`Op::Conv2d`] and [`Op::ConvTranspose2d`] have in common.
@@ -30,6 +30,24 @@ enum Kind {
     Transposed {
         stride: usize,
     },
+}
+
+/// A window that slides over an image and meets a value of another image at each stop: where products are summed for a weight.
+#[derive(Clone, Copy, Debug)]
+pub(in super::super) struct Slide {
+    pub samples: usize,
+    /// Height and width of the image, and of the stops.
+    pub image: [usize; 2],
+    pub windows: [usize; 2],
+    /// Channels of both.
+    pub channels: usize,
+    pub outputs: usize,
+    /// Of a side of the window.
+    pub taps: usize,
+    pub step: usize,
+    pub padding: usize,
+    /// A transposed convolution is a convolution read backwards: the image is its result, and the stops are its input.
+    pub backwards: bool,
 }
 
 /// A layer's weights in the order of its forward passes: one entry a pass.
@@ -64,16 +82,8 @@ impl Layer {
     }
 
     /// The weight in the order in which [`Layer::forward`] reads it.
-    pub fn pack<T: Real>(&self, weight: &ArrayViewD<'_, T>) -> PackedLayer<T> {
-        let kernels = T::kernels();
-        let (i, o) = (self.inputs, self.outputs);
-        PackedLayer(match self.kind {
-            Kind::Linear => vec![Packed::new(kernels, o, [1, 1], i, |o, _, _, c| weight[[o, c]])],
-            Kind::Conv { kernel, .. } => vec![Packed::new(kernels, o, [kernel; 2], i, |o, y, x, c| weight[[o, c, y, x]])],
-            Kind::Transposed { stride } => {
-                phases(stride).map(|[py, px]| Packed::new(kernels, o, [1, 1], i, |o, _, _, c| weight[[c, o, py, px]])).collect()
-            }
-        })
+    pub fn pack<T: Real>(&self, weight: &ArrayD<T>) -> PackedLayer<T> {
+        PackedLayer(self.forward_filters().iter().map(|filter| Packed::new(T::kernels(), dense(weight), filter)).collect())
     }
 
     /// Shape of the result for an input of this shape.
@@ -104,23 +114,20 @@ impl Layer {
         for sample in 0..n {
             let input = &input[sample * per_input..][..per_input];
             let out = &mut out[sample * per_output..][..per_output];
-            for (pass, weights) in self.forward_passes([h, w], [oh, ow]).zip(&weights.0) {
+            for (pass, weights) in self.forward_passes([h, w], [oh, ow]).into_iter().zip(&weights.0) {
                 correlate(kernels, input, weights, bias, self.relu, &pass, out);
             }
         }
     }
 
     /// Gradient with respect to the input, from the gradient with respect to the result *before* ReLU.
-    pub fn input_gradient<T: Real>(&self, weight: &ArrayViewD<'_, T>, out_grad: &ArrayD<T>, input_shape: &[usize]) -> ArrayD<T> {
+    pub fn input_gradient<T: Real>(&self, weight: &ArrayD<T>, out_grad: &ArrayD<T>, input_shape: &[usize]) -> ArrayD<T> {
         let kernels = T::kernels();
         let ([n, h, w], [_, oh, ow]) = (self.extent(input_shape), self.extent(out_grad.shape()));
         let mut grad = ArrayD::zeros(input_shape);
         let (per_input, per_output) = (h * w * self.inputs, oh * ow * self.outputs);
-        let passes = self.backward_passes([h, w], [oh, ow], |o, i, y, x| match self.kind {
-            Kind::Linear => weight[[o, i]],
-            Kind::Conv { .. } => weight[[o, i, y, x]],
-            Kind::Transposed { .. } => weight[[i, o, y, x]],
-        });
+        let passes = self.backward_passes([h, w], [oh, ow]);
+        let passes: Vec<_> = passes.iter().map(|(pass, filter)| (pass, Packed::new(kernels, dense(weight), filter))).collect();
         let (grad_data, out_grad) = (dense_mut(&mut grad), dense(out_grad));
         for sample in 0..n {
             let from = &out_grad[sample * per_output..][..per_output];
@@ -135,78 +142,121 @@ impl Layer {
     /// Gradient with respect to the weight, in the weight's own layout.
     pub fn weight_gradient<T: Real>(&self, input: &ArrayD<T>, out_grad: &ArrayD<T>) -> ArrayD<T> {
         let kernels = T::kernels();
-        let ([n, h, w], [_, oh, ow]) = (self.extent(input.shape()), self.extent(out_grad.shape()));
-        let (i, o) = (self.inputs, self.outputs);
-        // A transposed convolution is a convolution read backwards: its result is the image that the window slides over.
-        let (image, image_hw, image_c, window, window_hw, window_c, taps, step, padding) = match self.kind {
-            Kind::Linear => (dense(input), [h, w], i, dense(out_grad), [oh, ow], o, 1, 1, 0),
-            Kind::Conv { kernel, stride, padding } => (dense(input), [h, w], i, dense(out_grad), [oh, ow], o, kernel, stride, padding),
-            Kind::Transposed { stride } => (dense(out_grad), [oh, ow], o, dense(input), [h, w], i, stride, stride, 0),
-        };
-        let pass = Pass { step, origin: [-(padding as isize); 2], output: window_hw, ..Pass::dense(image_hw, window_hw, window_c) };
-        let mut grad = vec![T::zero(); taps * taps * image_c * window_c];
-        let (per_image, per_window) = (image_hw[0] * image_hw[1] * image_c, window_hw[0] * window_hw[1] * window_c);
-        for sample in 0..n {
+        let slide = self.slide(input.shape(), out_grad.shape());
+        let Slide { samples, image: image_hw, windows: window_hw, channels, outputs, taps, step, padding, .. } = slide;
+        let (image, window) = if slide.backwards { (dense(out_grad), dense(input)) } else { (dense(input), dense(out_grad)) };
+        let pass = Pass { step, origin: [-(padding as isize); 2], output: window_hw, ..Pass::dense(image_hw, window_hw, outputs) };
+        let mut grad = vec![T::zero(); taps * taps * channels * outputs];
+        let (per_image, per_window) = (image_hw[0] * image_hw[1] * channels, window_hw[0] * window_hw[1] * outputs);
+        for sample in 0..samples {
             let image = &image[sample * per_image..][..per_image];
             let window = &window[sample * per_window..][..per_window];
             correlate_weight_gradient(kernels, image, window, [taps; 2], &pass, &mut grad);
         }
-        let grad = ArrayD::from_shape_vec(vec![taps, taps, image_c, window_c], grad).expect("taps x taps x channels x outputs");
+        let grad = ArrayD::from_shape_vec(vec![taps, taps, channels, outputs], grad).expect("taps x taps x channels x outputs");
         // [y, x, image channel, window channel] to PyTorch's [window, image, y, x]; both layouts of weight are that.
         let grad = grad.permuted_axes(vec![3, 2, 0, 1]).as_standard_layout().into_owned();
+        grad.into_shape_with_order(self.weight_shape()).expect("a linear layer has one tap")
+    }
+
+    /// Shape of the layer's weight.
+    pub fn weight_shape(&self) -> Vec<usize> {
+        let (i, o) = (self.inputs, self.outputs);
         match self.kind {
-            Kind::Linear => grad.into_shape_with_order(vec![o, i]).expect("one tap"),
-            Kind::Conv { .. } | Kind::Transposed { .. } => grad,
+            Kind::Linear => vec![o, i],
+            Kind::Conv { kernel, .. } => vec![o, i, kernel, kernel],
+            Kind::Transposed { stride } => vec![i, o, stride, stride],
+        }
+    }
+
+    /// How a layer's weight gradient comes about, for an input and a result of these shapes.
+    pub fn slide(&self, input: &[usize], output: &[usize]) -> Slide {
+        let ([samples, h, w], [_, oh, ow]) = (self.extent(input), self.extent(output));
+        let (taps, step, padding) = match self.kind {
+            Kind::Linear => (1, 1, 0),
+            Kind::Conv { kernel, stride, padding } => (kernel, stride, padding),
+            Kind::Transposed { stride } => (stride, stride, 0),
+        };
+        let slide = Slide {
+            samples,
+            image: [h, w],
+            windows: [oh, ow],
+            channels: self.inputs,
+            outputs: self.outputs,
+            taps,
+            step,
+            padding,
+            backwards: false,
+        };
+        match self.kind {
+            Kind::Linear | Kind::Conv { .. } => slide,
+            Kind::Transposed { .. } => {
+                Slide { image: [oh, ow], windows: [h, w], channels: self.outputs, outputs: self.inputs, backwards: true, ..slide }
+            }
         }
     }
 
     /// Samples, height and width; a linear layer sees one row of many columns.
-    fn extent(&self, shape: &[usize]) -> [usize; 3] {
+    pub fn extent(&self, shape: &[usize]) -> [usize; 3] {
         match (self.kind, shape) {
             (Kind::Conv { .. } | Kind::Transposed { .. }, &[n, h, w, _]) => [n, h, w],
             _ => [1, 1, shape.iter().rev().skip(1).product()],
         }
     }
 
-    fn forward_passes(&self, input: [usize; 2], output: [usize; 2]) -> impl Iterator<Item = Pass> {
+    /// The passes over the input that give the result, which all of them together fill.
+    pub fn forward_passes(&self, input: [usize; 2], output: [usize; 2]) -> Vec<Pass> {
         let dense = Pass::dense(input, output, self.outputs);
-        let (count, step) = match self.kind {
-            Kind::Transposed { stride } => (stride, stride),
-            _ => (1, 1),
-        };
-        let kind = self.kind;
-        phases(count).map(move |[py, px]| match kind {
-            Kind::Linear => dense,
-            Kind::Conv { stride, padding, .. } => Pass { step: stride, origin: [-(padding as isize); 2], ..dense },
-            Kind::Transposed { .. } => Pass {
-                output: input,
-                base: py * dense.row_stride + px * dense.column_stride,
-                row_stride: dense.row_stride * step,
-                column_stride: dense.column_stride * step,
-                ..dense
-            },
-        })
+        match self.kind {
+            Kind::Linear => vec![dense],
+            Kind::Conv { stride, padding, .. } => vec![Pass { step: stride, origin: [-(padding as isize); 2], ..dense }],
+            Kind::Transposed { stride } => phases(stride)
+                .map(|[py, px]| Pass {
+                    output: input,
+                    base: py * dense.row_stride + px * dense.column_stride,
+                    row_stride: dense.row_stride * stride,
+                    column_stride: dense.column_stride * stride,
+                    ..dense
+                })
+                .collect(),
+        }
     }
 
-    /// The passes over the gradient of the result that give the gradient of the input, with their weights.
-    ///
-    /// `weight(output, input, y, x)`. Against a convolution of stride s, inputs of each phase modulo s see their own subset of
-    /// the taps, in reverse order.
-    fn backward_passes<T: Real>(
-        &self,
-        input: [usize; 2],
-        output: [usize; 2],
-        weight: impl Fn(usize, usize, usize, usize) -> T,
-    ) -> Vec<(Pass, Packed<T>)> {
-        let kernels = T::kernels();
-        let (i, o) = (self.inputs, self.outputs);
-        let dense = Pass::dense(output, input, i);
+    /// What each of [`Layer::forward_passes`] reads of the weight.
+    pub fn forward_filters(&self) -> Vec<Filter> {
+        let whole = self.filter();
         match self.kind {
-            Kind::Linear => vec![(dense, Packed::new(kernels, i, [1, 1], o, |i, _, _, c| weight(c, i, 0, 0)))],
+            Kind::Linear | Kind::Conv { .. } => vec![whole],
             Kind::Transposed { stride } => {
-                let pass = Pass { step: stride, ..dense };
-                vec![(pass, Packed::new(kernels, i, [stride; 2], o, |i, y, x, c| weight(c, i, y, x)))]
+                phases(stride).map(|[py, px]| Filter { taps: [1, 1], first: py * stride + px, ..whole }).collect()
             }
+        }
+    }
+
+    /// The whole weight, as the result sees it.
+    fn filter(&self) -> Filter {
+        let (i, o) = (self.inputs, self.outputs);
+        let (side, outputs, channels) = match self.kind {
+            Kind::Linear => (1, i, 1),
+            Kind::Conv { kernel, .. } => (kernel, i * kernel * kernel, kernel * kernel),
+            Kind::Transposed { stride } => (stride, stride * stride, o * stride * stride),
+        };
+        let strides = [outputs, side, 1, channels].map(|n| n as isize);
+        Filter { outputs: o, taps: [side; 2], channels: i, first: 0, strides }
+    }
+
+    /// The passes over the gradient of the result that give the gradient of the input, with what they read of the weight. Inputs that no
+    /// pass reaches have no gradient.
+    ///
+    /// Against a convolution of stride s, inputs of each phase modulo s see their own subset of the taps, in reverse order.
+    pub fn backward_passes(&self, input: [usize; 2], output: [usize; 2]) -> Vec<(Pass, Filter)> {
+        let dense = Pass::dense(output, input, self.inputs);
+        let forwards = self.filter();
+        let [of_output, of_y, of_x, of_channel] = forwards.strides;
+        let whole = Filter { outputs: self.inputs, channels: self.outputs, strides: [of_channel, of_y, of_x, of_output], ..forwards };
+        match self.kind {
+            Kind::Linear => vec![(dense, whole)],
+            Kind::Transposed { stride } => vec![(Pass { step: stride, ..dense }, whole)],
             Kind::Conv { kernel, stride, padding } => phases(stride)
                 .filter_map(|phase| {
                     // Input y = phase + s m meets tap k where (y + padding - k) is a multiple of s: k = first + s j, at
@@ -222,9 +272,13 @@ impl Layer {
                     if ty == 0 || tx == 0 || count.contains(&0) {
                         return None; // no tap ever sees these inputs; their gradient stays zero
                     }
-                    let packed = Packed::new(kernels, i, [ty, tx], o, |i, y, x, c| {
-                        weight(c, i, fy + stride * (ty - 1 - y), fx + stride * (tx - 1 - x))
-                    });
+                    let last = [fy + stride * (ty - 1), fx + stride * (tx - 1)];
+                    let filter = Filter {
+                        taps: [ty, tx],
+                        first: last[0] * kernel + last[1],
+                        strides: [of_channel, -of_y * stride as isize, -of_x * stride as isize, of_output],
+                        ..whole
+                    };
                     let pass = Pass {
                         origin: [oy, ox],
                         output: count,
@@ -233,7 +287,7 @@ impl Layer {
                         column_stride: dense.column_stride * stride,
                         ..dense
                     };
-                    Some((pass, packed))
+                    Some((pass, filter))
                 })
                 .collect(),
         }
@@ -247,12 +301,15 @@ impl Pass {
     }
 }
 
+/// Rows that are summed in one chain for the gradient of a bias.
+pub(in super::super) const BIAS_ROWS: usize = 4096;
+
 /// Sum over all positions: the gradient of a bias.
 pub(in super::super) fn bias_gradient<T: Real>(out_grad: &ArrayD<T>) -> ArrayD<T> {
     let channels = out_grad.len_of(Axis(out_grad.ndim() - 1));
     // Fixed pieces, summed in order: the same bits for every thread count.
     let sums: Vec<Vec<T>> = dense(out_grad)
-        .par_chunks(channels.max(1) * 4096)
+        .par_chunks(channels.max(1) * BIAS_ROWS)
         .map(|piece| {
             let mut sum = vec![T::zero(); channels];
             for row in piece.chunks_exact(channels) {

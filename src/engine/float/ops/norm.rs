@@ -14,7 +14,7 @@ pub(in super::super) struct Statistics {
 }
 
 /// Rows that a parallel piece holds. Pieces are fixed and combined in order, so sums do not depend on the thread count.
-const PIECE: usize = 2048;
+pub(in super::super) const PIECE: usize = 2048;
 
 /// Statistics of a batch, in two passes for accuracy.
 pub(in super::super) fn batch_statistics<T: Real>(input: &ArrayD<T>, channels: usize) -> Statistics {

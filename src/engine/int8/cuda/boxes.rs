@@ -1,8 +1,8 @@
 //! Head maps into boxes on the device.
 
-use super::device::{Args, DeviceError, Launch, Memory};
 use super::program::Builder;
 use super::voxelize::{self, TILE};
+use crate::engine::cuda::{Args, DeviceError, Launch, Memory};
 
 /// Threads of a block; see `boxes.cu`.
 const THREADS: usize = 512;

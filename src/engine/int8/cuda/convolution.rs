@@ -1,8 +1,8 @@
 //! Convolutions on the device: which windows, which weights, where results go, and what is added to them on the way.
 
-use super::device::{Args, DeviceError, Launch, Memory};
-use super::program::{ALIGNMENT, Builder, Image, turns};
+use super::program::{ALIGNMENT, Builder, Image};
 use super::weights::{DeviceWeights, TILE_WINDOWS};
+use crate::engine::cuda::{Args, DeviceError, Launch, Memory, turns};
 use crate::engine::int8::arithmetic::Clamp;
 use crate::engine::int8::conv::{Conv, To};
 use crate::engine::int8::plan::{Addition, Plan, StepKind, View};

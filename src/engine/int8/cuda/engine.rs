@@ -1,34 +1,15 @@
 //! The integer engine on a GPU, with the CPU's beside it.
 
-use super::device::{Device, DeviceError, Memory, bytes, bytes_mut};
-use super::driver::Driver;
 use super::frame::FrameRules;
 use super::program::{Piece, Program, ProgramOptions};
 use super::segment::runs_on_device;
+use crate::engine::cuda::{Device, DeviceError, Gpu, Memory, bytes, bytes_mut};
 use crate::engine::float::Inputs;
 use crate::engine::int8::plan::StepKind;
 use crate::engine::int8::{Clipped, Int8Engine, Int8Error, StepReport};
 use crate::graph::{Dim, Op, PillarIndex};
 use ndarray::{ArrayD, ArrayViewD};
 use std::time::{Duration, Instant};
-
-/// A GPU with our kernels on it, ready for a network.
-pub struct Gpu(Box<dyn Device>);
-
-impl Gpu {
-    /// Opens the GPU of this number.
-    ///
-    /// # Errors
-    /// No driver, one that is too old, no such GPU, one that is too old; kernels that can be neither found nor compiled.
-    pub fn open(ordinal: usize) -> Result<Self, DeviceError> {
-        Ok(Self(Box::new(Driver::open(ordinal)?)))
-    }
-
-    /// Name and architecture.
-    pub fn description(&self) -> String {
-        self.0.description()
-    }
-}
 
 /// A quantized network on a GPU. Layers that stay float, and every frame after the device was lost, run on the CPU; the results
 /// are the same bytes.

@@ -1,10 +1,10 @@
 //! The whole frame on the device: points are copied to it, and boxes from it.
 
 use super::boxes::{BoxRules, TaskBoxes};
-use super::device::{DeviceError, Launch, Memory, bytes, bytes_mut};
 use super::engine::CudaEngine;
 use super::program::Builder;
 use super::voxelize::{PointMemory, PointRules, TOTALS};
+use crate::engine::cuda::{DeviceError, Launch, Memory, bytes, bytes_mut};
 
 /// What stands before the network and behind it.
 #[derive(Clone, Debug, PartialEq)]
@@ -112,7 +112,7 @@ impl CudaEngine {
 impl CudaEngine {
     /// On the emulator, with little room at first, so that frames outgrow it. `None`, and a message, where there is no C++ compiler.
     pub(crate) fn emulated(cpu: crate::engine::int8::Int8Engine, arch: u32, order: u64) -> Option<Self> {
-        let device = super::emulator::Emulator::start(arch, order)?;
+        let device = crate::engine::cuda::Emulator::start(arch, order)?;
         let capacity = super::program::Capacity { points: 0, pillars: 8, rows: 8 };
         let options = super::program::ProgramOptions { capacity, ..Default::default() };
         Some(Self::new(cpu, Box::new(device), options).expect("fits"))
@@ -120,7 +120,7 @@ impl CudaEngine {
 
     /// As [`CudaEngine::emulated`], on a device that is lost when it is to run its kernels once more than so many times.
     pub(crate) fn emulated_for(cpu: crate::engine::int8::Int8Engine, frames: usize) -> Option<Self> {
-        let mut device = super::emulator::Emulator::start(800, 0)?;
+        let mut device = crate::engine::cuda::Emulator::start(800, 0)?;
         // Memory is planned when the engine is made, and anew when it learns what stands around the network, and when points come.
         device.lasts = Some(3 + frames);
         Some(Self::new(cpu, Box::new(device), super::program::ProgramOptions::default()).expect("fits"))

@@ -1,19 +1,15 @@
 //! A plan as launches: what lies where in the device's memory, and which kernel runs over it with what.
 
 use super::convolution::fused_addition;
-use super::device::{Args, Device, DeviceError, Launch, Memory};
 use super::frame::{FrameMemory, FrameRules};
 use super::segment::runs_on_device;
+use crate::engine::cuda::{Args, Device, DeviceError, Launch, Memory, turns};
 use crate::engine::int8::Int8Engine;
 use crate::engine::int8::arithmetic::Clamp;
 use crate::engine::int8::engine::clipped::Ends;
 use crate::engine::int8::plan::{Addition, Buffer, FloatView, Plan, Source, StepKind, View};
 use crate::graph::Dim;
 
-/// Blocks of a kernel whose threads take turns, at most.
-const MOST_BLOCKS: usize = 2048;
-/// Threads of a block of those kernels; see `image.cu`.
-const THREADS: usize = 256;
 /// The kernel that counts.
 const COUNT_ENDS: &str = "count_ends";
 /// Images' pixels start at multiples of this many bytes.
@@ -454,12 +450,6 @@ fn arrays_of_host(plan: &Plan) -> Vec<bool> {
         }
     }
     on_host
-}
-
-/// A launch whose threads take turns over `count` things.
-pub(super) fn turns(kernel: &str, count: usize, args: Args) -> Launch {
-    let blocks = count.div_ceil(THREADS).clamp(1, MOST_BLOCKS);
-    Launch { kernel: kernel.to_owned(), grid: [blocks as u32, 1, 1], threads: THREADS as u32, args }
 }
 
 /// How an image lies: its first pixel, and the way from row to row and from pixel to pixel.

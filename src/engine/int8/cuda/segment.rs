@@ -1,7 +1,7 @@
 //! The pillar network on the device: float layers over points and pillars, in the CPU's order of operations.
 
-use super::device::{Args, DeviceError, Memory};
-use super::program::{Builder, IndexMemory, InputMemory, turns};
+use super::program::{Builder, IndexMemory, InputMemory};
+use crate::engine::cuda::{Args, DeviceError, Memory, turns};
 use crate::engine::float::FloatEngine;
 use crate::engine::int8::plan::{Plan, Source, StepKind};
 use crate::graph::{Dim, NodeId, Op};

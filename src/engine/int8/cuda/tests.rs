@@ -1,12 +1,12 @@
 //! The kernels themselves, on the emulator, against portable code: whole networks, byte for byte.
 
 use super::convolution::fused_addition;
-use super::device::Device;
-use super::driver::Driver;
-use super::emulator::Emulator;
 use super::engine::CudaEngine;
 use super::program::{Capacity, ProgramOptions};
 use crate::engine::Isa;
+use crate::engine::cuda::Device;
+use crate::engine::cuda::Driver;
+use crate::engine::cuda::Emulator;
 use crate::engine::int8::tests::{Form, Setup, few_bits, forms, frame, outputs, setup};
 use crate::engine::int8::{Clipped, Int8Engine};
 use ndarray::ArrayD;

@@ -1,7 +1,7 @@
 //! Points into pillars on the device.
 
-use super::device::{Args, DeviceError, Launch, Memory};
-use super::program::{Builder, Capacity, turns};
+use super::program::{Builder, Capacity};
+use crate::engine::cuda::{Args, DeviceError, Launch, Memory, turns};
 use crate::graph::Dim;
 
 /// Items of a list that a block takes; see `voxelize.cu`.

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 /// The first driver whose functions are all those that are called here: CUDA 12.0.
 const OLDEST_DRIVER: i32 = 12_000;
 
-/// A GPU that is not done after so long is taken to hang: a frame takes milliseconds.
+/// A GPU that is not done after so long is taken to hang, if nothing else is said: a frame takes milliseconds.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// For so long a thread that waits keeps asking, because whoever sleeps wakes up late.
 const EAGERNESS: Duration = Duration::from_millis(5);
@@ -30,6 +30,8 @@ pub struct Driver {
     done: CUevent,
     /// It did not finish in time, and nothing is asked of it any more: most of what could be asked would wait for it.
     hangs: bool,
+    /// After which it is taken to hang.
+    patience: Duration,
     module: CUmodule,
     functions: BTreeMap<String, CUfunction>,
     memory: Vec<CUdeviceptr>,
@@ -86,12 +88,19 @@ impl Driver {
             stream,
             done,
             hangs: false,
+            patience: PATIENCE,
             module,
             functions: BTreeMap::new(),
             memory: Vec::new(),
             sequences: Vec::new(),
             description,
         })
+    }
+
+    /// For work that takes longer than a frame.
+    pub fn patient(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
     }
 
     /// Bytes that are free on the GPU that this thread has turned to.
@@ -102,7 +111,7 @@ impl Driver {
 
     fn bind(&self) -> Result<(), DeviceError> {
         if self.hangs {
-            return Err(DeviceError::Hangs { seconds: PATIENCE.as_secs() });
+            return Err(DeviceError::Hangs { seconds: self.patience.as_secs() });
         }
         self.context.bind_to_thread().map_err(failed("turning to the GPU"))
     }
@@ -119,7 +128,7 @@ impl Driver {
         Ok(function)
     }
 
-    fn launch(&mut self, launch: &Launch) -> Result<(), DeviceError> {
+    fn start(&mut self, launch: &Launch) -> Result<(), DeviceError> {
         let function = self.function(&launch.kernel)?;
         // Copied by the driver before the launch returns; in words, because structures are aligned to eight bytes.
         let mut args: Vec<u64> = launch.args.bytes().as_chunks().0.iter().map(|&word| u64::from_le_bytes(word)).collect();
@@ -138,7 +147,7 @@ impl Driver {
         }
         let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
         self.stream.begin_capture(mode).map_err(failed("recording kernels"))?;
-        let launched = launches.iter().try_for_each(|launch| self.launch(launch));
+        let launched = launches.iter().try_for_each(|launch| self.start(launch));
         // Recording ends in any case.
         let graph = self.stream.end_capture(sys::CUgraphInstantiate_flags(0)).map_err(failed("recording kernels"));
         launched?;
@@ -158,6 +167,13 @@ impl Device for Driver {
         // SAFETY: so many bytes were just allocated.
         unsafe { result::memset_d8_async(memory, 0, bytes, self.stream.cu_stream()) }.map_err(failed("clearing memory"))?;
         Ok(Memory(memory))
+    }
+
+    fn free(&mut self, memory: Memory) -> Result<(), DeviceError> {
+        self.wait()?;
+        let Some(place) = self.memory.iter().position(|&own| own == memory.0) else { return Ok(()) };
+        // SAFETY: allocated in `allocate`, freed once, as it is forgotten here, and nothing runs any more that uses it.
+        unsafe { result::free_sync(self.memory.swap_remove(place)) }.map_err(failed("giving memory back"))
     }
 
     fn upload(&mut self, to: Memory, bytes: &[u8]) -> Result<(), DeviceError> {
@@ -199,14 +215,19 @@ impl Device for Driver {
             Sequence::Graph(graph) => return graph.launch().map_err(failed("running kernels")),
             Sequence::Launches(launches) => launches.clone(),
         };
-        launches.iter().try_for_each(|launch| self.launch(launch))
+        launches.iter().try_for_each(|launch| self.start(launch))
+    }
+
+    fn launch(&mut self, launch: &Launch) -> Result<(), DeviceError> {
+        self.bind()?;
+        self.start(launch)
     }
 
     fn wait(&mut self) -> Result<(), DeviceError> {
         self.bind()?;
         // SAFETY: event and stream are of this context, and live as long as `self`.
         unsafe { result::event::record(self.done, self.stream.cu_stream()) }.map_err(failed("waiting for the GPU"))?;
-        let in_time = happens_within(PATIENCE, || {
+        let in_time = happens_within(self.patience, || {
             // SAFETY: as above, and it was recorded.
             match unsafe { result::event::query(self.done) } {
                 Ok(()) => Ok(true),

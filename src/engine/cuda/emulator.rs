@@ -1,6 +1,7 @@
 //! The emulator of `tests/cuda/` as a device.
 
 use super::device::{Device, DeviceError, Launch, Memory};
+use std::collections::BTreeMap;
 use std::io::{BufReader, BufWriter, Read, Write};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -20,8 +21,11 @@ pub struct Emulator {
     requests: BufWriter<ChildStdin>,
     answers: BufReader<ChildStdout>,
     sequences: Vec<Vec<Launch>>,
-    /// How many sequences run before the device is lost, if it is.
+    /// How many sequences, or kernels by themselves, run before the device is lost, if it is.
     pub lasts: Option<usize>,
+    /// Bytes that can be allocated, if there is an end to them.
+    pub room: Option<usize>,
+    allocated: BTreeMap<u64, usize>,
 }
 
 /// The programs of all architectures, or why there are none.
@@ -42,9 +46,23 @@ impl Emulator {
             .expect("the emulator starts");
         let requests = BufWriter::new(process.stdin.take().expect("piped"));
         let answers = BufReader::new(process.stdout.take().expect("piped"));
-        let mut emulator = Self { process, requests, answers, sequences: Vec::new(), lasts: None };
+        let mut emulator = Self { process, requests, answers, sequences: Vec::new(), lasts: None, room: None, allocated: BTreeMap::new() };
         emulator.request(b'S', &[seed], &[]);
         Some(emulator)
+    }
+
+    /// Unless it is to be lost by now.
+    fn go_on(&mut self) -> Result<(), DeviceError> {
+        if let Some(lasts) = &mut self.lasts {
+            *lasts = lasts.checked_sub(1).ok_or(DeviceError::Driver { doing: "running kernels", what: "the device is lost".into() })?;
+        }
+        Ok(())
+    }
+
+    fn send(&mut self, Launch { kernel, grid, threads, args }: &Launch) {
+        let (grid, args) = (grid.map(u64::from), args.bytes());
+        let words = [grid[0], grid[1], grid[2], u64::from(*threads), kernel.len() as u64, args.len() as u64];
+        self.request(b'L', &words, &[kernel.as_bytes(), &args].concat());
     }
 
     fn request(&mut self, letter: u8, words: &[u64], payload: &[u8]) {
@@ -62,10 +80,15 @@ impl Emulator {
 
 impl Device for Emulator {
     fn allocate(&mut self, bytes: usize) -> Result<Memory, DeviceError> {
+        if self.room.is_some_and(|room| self.allocated.values().sum::<usize>() + bytes > room) {
+            return Err(DeviceError::OutOfMemory { bytes });
+        }
         self.request(b'A', &[bytes as u64], &[]);
         let mut address = [0; 8];
         self.answer(&mut address);
-        Ok(Memory(u64::from_le_bytes(address)))
+        let address = u64::from_le_bytes(address);
+        self.allocated.insert(address, bytes);
+        Ok(Memory(address))
     }
 
     fn upload(&mut self, to: Memory, bytes: &[u8]) -> Result<(), DeviceError> {
@@ -79,20 +102,26 @@ impl Device for Emulator {
         Ok(())
     }
 
+    fn free(&mut self, memory: Memory) -> Result<(), DeviceError> {
+        self.request(b'F', &[memory.0], &[]);
+        self.allocated.remove(&memory.0);
+        Ok(())
+    }
+
     fn prepare(&mut self, launches: Vec<Launch>) -> Result<usize, DeviceError> {
         self.sequences.push(launches);
         Ok(self.sequences.len() - 1)
     }
 
     fn run(&mut self, sequence: usize) -> Result<(), DeviceError> {
-        if let Some(lasts) = &mut self.lasts {
-            *lasts = lasts.checked_sub(1).ok_or(DeviceError::Driver { doing: "running kernels", what: "the device is lost".into() })?;
-        }
-        for Launch { kernel, grid, threads, args } in self.sequences[sequence].clone() {
-            let (grid, args) = (grid.map(u64::from), args.bytes());
-            let words = [grid[0], grid[1], grid[2], u64::from(threads), kernel.len() as u64, args.len() as u64];
-            self.request(b'L', &words, &[kernel.as_bytes(), &args].concat());
-        }
+        self.go_on()?;
+        self.sequences[sequence].clone().iter().for_each(|launch| self.send(launch));
+        Ok(())
+    }
+
+    fn launch(&mut self, launch: &Launch) -> Result<(), DeviceError> {
+        self.go_on()?;
+        self.send(launch);
         Ok(())
     }
 

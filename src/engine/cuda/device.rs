@@ -1,7 +1,5 @@
 //! What the engine asks of a device: memory, copies, and kernels in a row. The driver is one, the tests' emulator another.
 
-use crate::engine::int8::arithmetic::Clamp;
-
 /// Where something lies in a device's memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Memory(pub u64);
@@ -42,6 +40,17 @@ pub struct Launch {
     pub args: Args,
 }
 
+/// Blocks of a kernel whose threads take turns, at most.
+const MOST_BLOCKS: usize = 2048;
+/// Threads of a block of those kernels; see `image.cu`.
+const THREADS: usize = 256;
+
+/// A launch whose threads take turns over `count` things.
+pub fn turns(kernel: &str, count: usize, args: Args) -> Launch {
+    let blocks = count.div_ceil(THREADS).clamp(1, MOST_BLOCKS);
+    Launch { kernel: kernel.to_owned(), grid: [blocks as u32, 1, 1], threads: THREADS as u32, args }
+}
+
 /// The structure that a kernel takes: pointers first, then words of 32 bits, as its source declares them.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Args(Vec<u8>);
@@ -61,13 +70,15 @@ impl Args {
         self
     }
 
+    /// In two words; kernels put it together again.
+    pub fn double(self, double: f64) -> Self {
+        let bits = double.to_bits();
+        self.words(&[bits as u32 as usize, (bits >> 32) as usize])
+    }
+
     pub fn float(mut self, float: f32) -> Self {
         self.0.extend(float.to_le_bytes());
         self
-    }
-
-    pub fn clamp(self, clamp: &Clamp) -> Self {
-        self.float(clamp.low).float(clamp.high).words(&[clamp.zero as usize])
     }
 
     /// The bytes, a multiple of eight.
@@ -85,6 +96,12 @@ pub trait Device: Send {
     /// # Errors
     /// There is not enough.
     fn allocate(&mut self, bytes: usize) -> Result<Memory, DeviceError>;
+
+    /// Gives one piece of memory back. What runs until now may still use it.
+    ///
+    /// # Errors
+    /// The device is lost.
+    fn free(&mut self, memory: Memory) -> Result<(), DeviceError>;
 
     /// # Errors
     /// The device is lost.
@@ -105,6 +122,12 @@ pub trait Device: Send {
     /// # Errors
     /// The device is lost.
     fn run(&mut self, sequence: usize) -> Result<(), DeviceError>;
+
+    /// Runs one kernel behind everything before it.
+    ///
+    /// # Errors
+    /// A kernel that the device does not have; the device is lost.
+    fn launch(&mut self, launch: &Launch) -> Result<(), DeviceError>;
 
     /// Waits until everything has run.
     ///
