@@ -144,7 +144,7 @@ impl Strips {
 
     /// The text of an SVG element; `description` is for those who cannot see it.
     pub fn to_svg(&self, description: &str) -> String {
-        let names = self.rows.iter().map(|r| r.chars().count()).max().unwrap_or(0) as f64 * LETTER + MARGIN;
+        let names = self.rows.iter().map(|r| r.chars().count()).max().unwrap_or(0) as f64 * LETTER + 2.5 * MARGIN;
         let width = names + self.strips.iter().map(|s| s.whole_width() + GAP).sum::<f64>() + MARGIN;
         let height = HEAD + ROW * self.rows.len() as f64 + FOOT;
         let mut svg = Svg(String::new());
