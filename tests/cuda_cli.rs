@@ -117,6 +117,7 @@ fn asking_for_a_gpu_never_fails() {
         };
         assert_eq!(boxes(&output), boxes(&cpu), "{device}");
         assert!(device != "cuda:63" || text(&output.stderr).contains("the network runs on the CPU"), "{}", text(&output.stderr));
+        assert!(!text(&output.stderr).contains('\u{1b}'), "colors in a pipe: {}", text(&output.stderr));
         assert!(device != "auto" || !text(&output.stderr).contains("WARN"), "{}", text(&output.stderr));
     }
     let float = run("detect model.safetensors drive.mcap --json - --device cuda");

@@ -20,7 +20,7 @@ mod train;
 
 use clap::{Parser, Subcommand};
 use lidar_ptq::node::describe;
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
 use std::process::ExitCode;
 use tracing::Level;
 
@@ -53,7 +53,8 @@ enum Command {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let level = [Level::WARN, Level::INFO, Level::DEBUG][usize::from(cli.verbose.min(2))];
-    tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).with_target(false).log_internal_errors(false).init();
+    let log = tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).with_target(false);
+    log.with_ansi(is_colored()).log_internal_errors(false).init();
     let done = match cli.command {
         Command::Import(args) => import::run(&args),
         Command::Calibrate(args) => calibrate::run(&args),
@@ -74,6 +75,11 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Whether messages go to someone who sees colors (`NO_COLOR`: no-color.org).
+fn is_colored() -> bool {
+    std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 /// Writes to stdout. A reader that has gone (`| head`) is no failure.

@@ -106,7 +106,7 @@ fn milliseconds(text: &str) -> Result<f64, String> {
 
 /// How long a step may go on after a signal to stop.
 const GRACE: Duration = Duration::from_secs(2);
-const INTERRUPTED: &str = "interrupted; the same command goes on from the last layer that was finished";
+const INTERRUPTED: &str = "interrupted; the same command goes on from the last layer that was finished, if one was";
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
     let common = &args.common;
