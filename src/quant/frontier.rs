@@ -6,7 +6,7 @@
 
 use super::CalibrationError;
 use super::shelf::{ArrayPlace, Place, Shelf, ShelvedInputs};
-use crate::engine::float::{FloatEngine, Processor};
+use crate::engine::float::{FloatEngine, Processor, Snap};
 use crate::engine::int8::Grid;
 use crate::graph::{Graph, Node, NodeId, Op, Params, Scheme};
 use ndarray::{ArrayD, IxDyn};
@@ -30,7 +30,7 @@ pub struct Frontier<'a> {
 /// Nodes and their values in a frame.
 type Seen<'v> = [(NodeId, &'v ArrayD<f32>)];
 
-/// A value that can be put together again, to the bit.
+/// A value that can be put together again, to the bit (of bytes, all zeros are positive).
 enum Kept {
     Bytes { grid: Grid, shape: Vec<usize>, bytes: Place },
     Floats(ArrayPlace),
@@ -98,8 +98,11 @@ impl<'a> Frontier<'a> {
             for &id in wanted {
                 let node = &self.graph.nodes[id];
                 if let (false, Some(value)) = (seen.contains_key(&id), inputs.dense.get(&node.name)) {
-                    let rounded = if node.op == Op::Input { rounded(node, value, scheme) } else { value.clone() };
-                    seen.insert(id, rounded);
+                    let mut value = value.clone();
+                    if let (Op::Input, Some(&activation)) = (&node.op, scheme.activations.get(&node.name)) {
+                        Snap::onto(&Grid::from(activation)).apply(&mut value);
+                    }
+                    seen.insert(id, value);
                 }
             }
             let all: Vec<(NodeId, &ArrayD<f32>)> = seen.iter().map(|(&id, value)| (id, value)).collect();
@@ -177,16 +180,6 @@ impl Kept {
             Self::Floats(value) => shelf.get_array(value),
         }
     }
-}
-
-/// A value as integer layers read it.
-fn rounded(node: &Node, value: &ArrayD<f32>, scheme: &Scheme) -> ArrayD<f32> {
-    let Some(&activation) = scheme.activations.get(&node.name) else { return value.clone() };
-    let grid = Grid::from(activation);
-    let quantizer = grid.quantizer();
-    let mut value = value.clone();
-    value.par_mapv_inplace(|x| grid.value(quantizer.byte(x)));
-    value
 }
 
 #[cfg(test)]

@@ -4,15 +4,17 @@
 //! turns its input back into integers, sums integers, and ends as [`crate::engine::int8`] defines it.
 
 use super::kernel::vectorized;
-use super::ops::linear::{dense, dense_mut};
-use crate::engine::int8::{Finish, Grid, Quantizer, Requantize};
+use super::ops::linear::dense_mut;
+use super::snap::Snap;
+use crate::engine::int8::{Finish, Grid, Requantize};
 use crate::graph::{Graph, Node, Scheme};
 use ndarray::{ArrayD, Axis};
 use rayon::prelude::*;
 
 /// What an integer layer does besides summing.
 pub(super) struct FakeLayer {
-    pub input: Quantizer,
+    /// Onto the grid of its input.
+    pub input: Snap,
     pub requantize: Requantize,
     /// Of the output, if it is quantized.
     pub scale: f32,
@@ -29,18 +31,8 @@ impl FakeLayer {
         let input = grid(&graph.nodes[*node.inputs.first()?].name)?;
         let output = grid(&node.name);
         let requantize = Requantize::new(&node.op, weight, bias, &input, output.as_ref());
-        let fake = Self { input: input.quantizer(), requantize, scale: output.map_or(1.0, |grid| grid.scale) };
+        let fake = Self { input: Snap::onto(&input), requantize, scale: output.map_or(1.0, |grid| grid.scale) };
         Some((fake, weight.integers.mapv(f32::from)))
-    }
-
-    /// The integers, less their zero, that the values of the input stand for.
-    pub fn integers(&self, values: &ArrayD<f32>, integers: &mut ArrayD<f32>) {
-        let (inverse, clamp) = self.input.parts();
-        let pieces = dense(values).par_chunks(ROWS * 64);
-        dense_mut(integers).par_chunks_mut(ROWS * 64).zip(pieces).for_each(|(to, from)| {
-            to.copy_from_slice(from);
-            snap_piece(to, inverse, clamp.low, clamp.high, 1.0);
-        });
     }
 
     /// From accumulators to the floats that the layer's output stands for.
@@ -51,21 +43,6 @@ impl FakeLayer {
             Finish::Bytes(clamp) => round_rows(rows, multiplier, bias, clamp.low, clamp.high, self.scale),
             Finish::Floats { low } => scale_rows(rows, multiplier, bias, low),
         });
-    }
-}
-
-/// Rounds values to those that bytes on a grid stand for.
-pub(super) fn snap(grid: &Grid, values: &mut ArrayD<f32>) {
-    let (inverse, clamp) = grid.quantizer().parts();
-    dense_mut(values).par_chunks_mut(ROWS * 64).for_each(|piece| snap_piece(piece, inverse, clamp.low, clamp.high, grid.scale));
-}
-
-vectorized! {
-    /// `x = scale * round(clamp(x * inverse))`
-    pub(super) fn snap_piece<T>(piece: &mut [T], inverse: T, low: T, high: T, scale: T) {
-        for x in piece {
-            *x = (*x * inverse).max(low).min(high).round_ties_even() * scale;
-        }
     }
 }
 

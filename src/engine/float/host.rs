@@ -166,7 +166,9 @@ impl<'a, T: Real> Backend<'a, T> for Host {
     }
 
     fn snap(&self, snap: &Snap, exact: &Self::Array) -> Result<Self::Array, Infallible> {
-        Ok(Cow::Owned(snap.forward(exact)))
+        let mut rounded = exact.clone().into_owned();
+        snap.apply(&mut rounded);
+        Ok(Cow::Owned(rounded))
     }
 
     fn snap_backward(&self, snap: &Snap, exact: &Self::Array, gradient: Self::Array) -> Result<(Self::Array, f64), Infallible> {

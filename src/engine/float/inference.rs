@@ -1,10 +1,11 @@
 //! Running a network once, forwards.
 
 use super::cuda::{DeviceEngine, Frame};
-use super::fake::{FakeLayer, snap};
+use super::fake::FakeLayer;
 use super::kernel::{Kernels, Real};
 use super::ops::linear::{Layer, PackedLayer, dense};
 use super::ops::{concat, norm, pillar, relu};
+use super::snap::Snap;
 use super::{EngineError, Inputs, Processor, concrete_shape, parameter};
 use crate::engine::Isa;
 use crate::engine::cuda::DeviceError;
@@ -20,8 +21,8 @@ pub struct FloatEngine {
     graph: Graph,
     layers: Vec<Option<PreparedLayer>>,
     norms: BTreeMap<NodeId, PreparedNorm>,
-    /// Values that are rounded to what integers can stand for.
-    grids: BTreeMap<NodeId, Grid>,
+    /// Values that are rounded to what integers can stand for. Integer layers end so by themselves.
+    snaps: BTreeMap<NodeId, Snap>,
     last_uses: Vec<NodeId>,
     /// Buffers of values that are no longer needed, to be filled again: fresh pages cost more than arithmetic.
     spare: Vec<Vec<f32>>,
@@ -110,9 +111,10 @@ impl FloatEngine {
             }
         }
         let last_uses = graph.last_uses();
-        let grids =
-            graph.nodes.iter().enumerate().filter_map(|(id, n)| Some((id, Grid::from(*scheme.activations.get(&n.name)?)))).collect();
-        let mut engine = Self { graph, layers, norms, grids, last_uses, spare: Vec::new(), times: Vec::new(), device: None };
+        let others = graph.nodes.iter().enumerate().filter(|(_, node)| !node.op.is_layer());
+        let snap = |(id, node): (NodeId, &Node)| Some((id, Snap::onto(&Grid::from(*scheme.activations.get(&node.name)?))));
+        let snaps = others.filter_map(snap).collect();
+        let mut engine = Self { graph, layers, norms, snaps, last_uses, spare: Vec::new(), times: Vec::new(), device: None };
         engine.device = processor.accelerator().and_then(|accelerator| {
             let integers =
                 |(id, fake): (NodeId, _)| Some((id, fake, scheme.weights.get(&engine.graph.nodes[id].name)?.integers.mapv(f32::from)));
@@ -209,9 +211,9 @@ impl FloatEngine {
         watched: &dyn Fn(&Node) -> bool,
         observe: &mut dyn FnMut(&Node, &ArrayD<f32>),
     ) -> Result<BTreeMap<String, ArrayD<f32>>, DeviceError> {
-        let Self { graph, last_uses, grids, .. } = self;
+        let Self { graph, last_uses, snaps, .. } = self;
         let watched = |id: NodeId| watched(&graph.nodes[id]);
-        let frame = Frame { graph, inputs, last_uses, grids, fakes: &self.fakes().collect(), watched: &watched };
+        let frame = Frame { graph, inputs, last_uses, snaps, fakes: &self.fakes().collect(), watched: &watched };
         device.run(&frame, &mut |id, value| observe(&graph.nodes[id], value))
     }
 
@@ -268,7 +270,7 @@ impl FloatEngine {
                     None => layer.forward(value(0), weights, bias.as_deref(), &mut out),
                     Some(fake) => {
                         let mut integers = take(&mut self.spare, value(0).shape().to_vec());
-                        fake.integers(value(0), &mut integers);
+                        fake.input.multiples(value(0), &mut integers);
                         layer.forward(&integers, weights, None, &mut out);
                         fake.finish(&mut out);
                         self.spare.push(integers.into_raw_vec_and_offset().0);
@@ -287,10 +289,8 @@ impl FloatEngine {
             Op::PillarScatter { .. } => pillar::scatter(value(0), index(1), &mut out),
             Op::Input | Op::PillarIndex => {}
         }
-        if let Some(grid) = self.grids.get(&id)
-            && !node.op.is_layer()
-        {
-            snap(grid, &mut out);
+        if let Some(snap) = self.snaps.get(&id) {
+            snap.apply(&mut out);
         }
         Some(out)
     }

@@ -1,14 +1,14 @@
 //! Rounding values to a grid, with gradients for the values and for the grid's step: the straight-through estimator and learned
 //! step sizes (LSQ, Esser et al. 2020).
 
-use super::fake::snap_piece;
 use super::kernel::{Real, vectorized};
 use super::ops::linear::{dense, dense_mut};
+use crate::engine::int8::Grid;
 use crate::random::{mix, unit};
 use ndarray::ArrayD;
 use rayon::prelude::*;
 
-/// Rounds a node's values to multiples of a step, within limits.
+/// Rounds values to multiples of a step, within limits.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Snap {
     pub step: f32,
@@ -37,18 +37,25 @@ impl Dropped {
 pub(super) const PIECE: usize = 1 << 14;
 
 impl Snap {
-    pub(super) fn forward<T: Real>(&self, exact: &ArrayD<T>) -> ArrayD<T> {
+    /// To the values that the bytes of a grid stand for, all of them.
+    pub fn onto(grid: &Grid) -> Self {
+        let clamp = grid.clamp(false);
+        Self { step: grid.scale, low: clamp.low, high: clamp.high, dropped: None }
+    }
+
+    /// Rounds an array in standard layout in place.
+    ///
+    /// # Panics
+    /// If it is in another layout.
+    pub fn apply<T: Real>(&self, values: &mut ArrayD<T>) {
         let [inverse, low, high, step] = self.numbers();
-        let mut values = exact.clone();
-        let pieces = dense_mut(&mut values).par_chunks_mut(PIECE).zip(dense(exact).par_chunks(PIECE)).enumerate();
-        pieces.for_each(|(piece, (values, exact))| {
+        dense_mut(values).par_chunks_mut(PIECE).enumerate().for_each(|(piece, values)| {
+            let exact = self.dropped.map(|dropped| (dropped, values.to_vec()));
             snap_piece(values, inverse, low, high, step);
-            if let Some(dropped) = &self.dropped {
-                let stays = |i: usize| dropped.has(piece * PIECE + i);
-                values.iter_mut().zip(exact).enumerate().filter(|(i, _)| stays(*i)).for_each(|(_, (v, &x))| *v = x);
+            if let Some((dropped, exact)) = exact {
+                (0..values.len()).filter(|i| dropped.has(piece * PIECE + i)).for_each(|i| values[i] = exact[i]);
             }
         });
-        values
     }
 
     /// From the gradient of the rounded values to that of the values as they came, and that of the step.
@@ -72,8 +79,28 @@ impl Snap {
         (grad, sums.iter().sum())
     }
 
+    /// The multiples of the step rather than what they amount to: integers, less their zero.
+    pub(super) fn multiples<T: Real>(&self, exact: &ArrayD<T>, multiples: &mut ArrayD<T>) {
+        let [inverse, low, high, _] = self.numbers();
+        let pieces = dense_mut(multiples).par_chunks_mut(PIECE).zip(dense(exact).par_chunks(PIECE));
+        pieces.for_each(|(multiples, exact)| {
+            multiples.copy_from_slice(exact);
+            snap_piece(multiples, inverse, low, high, T::one());
+        });
+    }
+
+    /// The step's inverse, the limits and the step.
     pub(super) fn numbers<T: Real>(&self) -> [T; 4] {
         [1.0 / f64::from(self.step), self.low.into(), self.high.into(), self.step.into()].map(T::from_f64)
+    }
+}
+
+vectorized! {
+    /// `x = scale * round(clamp(x * inverse))`
+    fn snap_piece<T>(piece: &mut [T], inverse: T, low: T, high: T, scale: T) {
+        for x in piece {
+            *x = (*x * inverse).max(low).min(high).round_ties_even() * scale;
+        }
     }
 }
 
@@ -100,7 +127,12 @@ mod tests {
     fn values_and_gradients_by_hand() {
         let snap = Snap { step: 0.5, low: 0.0, high: 3.0, dropped: None };
         let exact = ArrayD::from_shape_vec(vec![5], vec![-1.0, 0.2, 0.8, 1.4, 9.0]).expect("five");
-        assert_eq!(snap.forward::<f64>(&exact).as_slice(), Some(&[0.0, 0.0, 1.0, 1.5, 1.5][..]));
+        let mut rounded = exact.clone();
+        snap.apply::<f64>(&mut rounded);
+        assert_eq!(rounded.as_slice(), Some(&[0.0, 0.0, 1.0, 1.5, 1.5][..]));
+        let mut multiples = ArrayD::zeros(vec![5]);
+        snap.multiples::<f64>(&exact, &mut multiples);
+        assert_eq!(multiples.as_slice(), Some(&[0.0, 0.0, 2.0, 3.0, 3.0][..]));
         let grad = ArrayD::from_shape_vec(vec![5], vec![1.0, 10.0, 100.0, 1000.0, 1e4]).expect("five");
         let (passed, step) = snap.backward::<f64>(&exact, grad);
         assert_eq!(passed.as_slice(), Some(&[0.0, 10.0, 100.0, 1000.0, 0.0][..]));
@@ -114,10 +146,25 @@ mod tests {
         let dropped = Dropped { share: 0.25, seed: 5 };
         let snap = Snap { step: 1.0, low: 0.0, high: 1.0, dropped: Some(dropped) };
         let exact = ArrayD::from_elem(vec![40_000], 7.4f32);
-        let stayed = snap.forward(&exact).iter().filter(|&&x| x == 7.4).count();
+        let mut rounded = exact.clone();
+        snap.apply(&mut rounded);
+        let stayed = rounded.iter().filter(|&&x| x == 7.4).count();
         assert!((stayed as f32 / 40_000.0 - 0.25).abs() < 0.01, "{stayed}");
         let (passed, step) = snap.backward(&exact, ArrayD::ones(vec![40_000]));
         assert_eq!(passed.sum(), stayed as f32);
         assert_eq!(step, (40_000 - stayed) as f64);
+    }
+
+    /// As the integer engines round: to the values of the bytes, at halves and beyond the limits too.
+    #[test]
+    fn a_grid_rounds_to_what_its_bytes_stand_for() {
+        for (scale, zero, low, high) in [(0.1, 0, 0, 255), (0.037, 128, 1, 255), (1.5, 77, 0, 255)] {
+            let grid = Grid { scale, zero, low, high };
+            let exact = ArrayD::from_shape_fn(vec![3000], |i| (i[0] as f32 - 1500.0) * scale / 4.0);
+            let want = exact.mapv(|x| grid.value(grid.quantizer().byte(x)));
+            let mut rounded = exact;
+            Snap::onto(&grid).apply(&mut rounded);
+            assert_eq!(rounded, want, "{grid:?}");
+        }
     }
 }

@@ -4,6 +4,7 @@ use super::samples::Sample;
 use super::units::{Cut, Unit, cut};
 use super::{Lesson, Reconstruction};
 use crate::engine::float::{Dropped, Gradients, Norm, Processor, Snap};
+use crate::engine::int8::Grid;
 use crate::graph::{Graph, NodeId, Op, Output, Scheme};
 use crate::quant::CalibrationError;
 use crate::quant::task::{Outputs, Task};
@@ -71,11 +72,9 @@ impl<'a> Objective<'a> {
         let rounded = self.unit.nodes.iter().copied().filter(|&id| self.graph.nodes[id].op != Op::Concat);
         let snap = |(number, id): (usize, NodeId)| {
             let activation = scheme.activations.get(&self.name(id))?;
-            let zero = activation.zero_point;
             let step = range_of(id).and_then(|range| at.steps.get(&range).copied()).unwrap_or(activation.scale);
             let dropped = dropped.map(|d| Dropped { seed: d.seed.wrapping_sub((number as u64) << 40), ..d });
-            let snap = Snap { step, low: (activation.lowest() - zero) as f32, high: (activation.highest() - zero) as f32, dropped };
-            Some((*cut.place.get(&id)?, snap))
+            Some((*cut.place.get(&id)?, Snap { step, dropped, ..Snap::onto(&Grid::from(*activation)) }))
         };
         rounded.enumerate().filter_map(snap).collect()
     }

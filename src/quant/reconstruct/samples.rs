@@ -2,7 +2,7 @@
 
 use super::units::{Cut, Unit};
 use super::{Errors, Reconstruction};
-use crate::engine::float::{Dropped, EngineError, FloatEngine, Inputs, Norm, Processor};
+use crate::engine::float::{Dropped, EngineError, FloatEngine, Inputs, Norm, Processor, Snap};
 use crate::engine::int8::Grid;
 use crate::graph::{Graph, Node, NodeId, Op, Output, Params, Scheme};
 use crate::quant::CalibrationError;
@@ -57,7 +57,7 @@ pub struct Sampler<'a> {
     boundary: Vec<NodeId>,
     /// Up to the unit.
     quantized: FloatEngine,
-    grids: BTreeMap<String, Grid>,
+    snaps: BTreeMap<String, Snap>,
     /// Up to the unit's outputs, or the network's.
     exact: FloatEngine,
     mixes: bool,
@@ -85,10 +85,13 @@ impl<'a> Sampler<'a> {
         if recipe.dropped > 0.0 {
             wanted.extend(&boundary);
         }
-        let of_boundary = |id: &NodeId| Some((graph.nodes[*id].name.clone(), Grid::from(*scheme.activations.get(&graph.nodes[*id].name)?)));
+        let of_boundary = |&id: &NodeId| {
+            let name = &graph.nodes[id].name;
+            Some((name.clone(), Snap::onto(&Grid::from(*scheme.activations.get(name)?))))
+        };
         Ok(Self {
             quantized: FloatEngine::on(processor, &before(graph, &boundary), prefix_params, scheme)?,
-            grids: boundary.iter().filter_map(of_boundary).collect(),
+            snaps: boundary.iter().filter_map(of_boundary).collect(),
             exact: FloatEngine::on(processor, &before(graph, &wanted), params, &Scheme::default())?,
             mixes: recipe.dropped > 0.0,
             asks_task: recipe.task.is_some(),
@@ -122,10 +125,9 @@ impl<'a> Sampler<'a> {
         let on_boundary = |node: &Node| names.contains(node.name.as_str());
         self.quantized.run_watching(inputs, &on_boundary, &mut |node, value| take(&mut met.dense, &node.name, value))?;
         // A float layer's output is rounded by the integer layer that reads it.
-        for (name, grid) in &self.grids {
-            let quantizer = grid.quantizer();
+        for (name, snap) in &self.snaps {
             if let Some(values) = met.dense.get_mut(name) {
-                values.par_mapv_inplace(|x| grid.value(quantizer.byte(x)));
+                snap.apply(values);
             }
         }
         let mut targets: BTreeMap<NodeId, ArrayD<f32>> = BTreeMap::new();

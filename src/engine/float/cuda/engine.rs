@@ -8,8 +8,9 @@ use crate::engine::float::Inputs;
 use crate::engine::float::backend::{Backend, Operands};
 use crate::engine::float::fake::FakeLayer;
 use crate::engine::float::ops::linear::Layer;
+use crate::engine::float::snap::Snap;
 use crate::engine::float::tape::Norm;
-use crate::engine::int8::{Finish, Grid, Requantize};
+use crate::engine::int8::{Finish, Requantize};
 use crate::graph::{Graph, NodeId, Op, Params};
 use ndarray::ArrayD;
 use std::collections::BTreeMap;
@@ -36,7 +37,7 @@ pub struct Frame<'f> {
     pub graph: &'f Graph,
     pub inputs: &'f Inputs<f32>,
     pub last_uses: &'f [NodeId],
-    pub grids: &'f BTreeMap<NodeId, Grid>,
+    pub snaps: &'f BTreeMap<NodeId, Snap>,
     pub fakes: &'f BTreeMap<NodeId, &'f FakeLayer>,
     /// Which nodes' values are looked at.
     pub watched: &'f dyn Fn(NodeId) -> bool,
@@ -102,17 +103,13 @@ impl DeviceEngine {
     fn node(&self, frame: &Frame<'_>, id: NodeId, operands: &Operands<'_, Array, Index>) -> Result<Array, DeviceError> {
         let node = &frame.graph.nodes[id];
         if let (Some(own), Some(fake), Some(layer)) = (self.fakes.get(&id), frame.fakes.get(&id), Layer::of(&node.op)) {
-            let (inverse, clamp) = fake.input.parts();
-            let integers = self.accelerator.rounded(operands.inputs[0], [inverse, clamp.low, clamp.high, 1.0])?;
+            let integers = self.accelerator.multiples(&fake.input, operands.inputs[0])?;
             let sums = self.accelerator.layer(&layer.without_relu(), &integers, &own.weight, None)?;
             return self.finish(fake, own, &sums);
         }
         let (value, _) = self.accelerator.forward(node, Norm::Running, operands)?;
-        match frame.grids.get(&id).filter(|_| !node.op.is_layer()) {
-            Some(grid) => {
-                let (inverse, clamp) = grid.quantizer().parts();
-                self.accelerator.rounded(&value, [inverse, clamp.low, clamp.high, grid.scale])
-            }
+        match frame.snaps.get(&id) {
+            Some(snap) => self.accelerator.snapped(snap, &value),
             None => Ok(value),
         }
     }

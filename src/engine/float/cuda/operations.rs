@@ -235,17 +235,18 @@ impl Accelerator {
         Ok([to, weight_gradient, bias_gradient])
     }
 
-    /// Rounded to multiples of a step.
+    /// [`Snap::apply`]
     pub fn snapped(&self, snap: &Snap, exact: &Array) -> Result<Array, DeviceError> {
-        self.snap(exact, snap.numbers(), snap.dropped)
+        self.round(exact, snap.numbers(), snap.dropped)
     }
 
-    /// `step * round(clamp(x * inverse))`, of inverse, limits and step.
-    pub fn rounded(&self, exact: &Array, numbers: [f32; 4]) -> Result<Array, DeviceError> {
-        self.snap(exact, numbers, None)
+    /// [`Snap::multiples`]
+    pub fn multiples(&self, snap: &Snap, exact: &Array) -> Result<Array, DeviceError> {
+        let [inverse, low, high, _] = snap.numbers();
+        self.round(exact, [inverse, low, high, 1.0], None)
     }
 
-    fn snap(&self, exact: &Array, numbers: [f32; 4], dropped: Option<Dropped>) -> Result<Array, DeviceError> {
+    fn round(&self, exact: &Array, numbers: [f32; 4], dropped: Option<Dropped>) -> Result<Array, DeviceError> {
         let to = self.room(&exact.shape)?;
         let memory = [exact.memory(), Memory::NULL, to.memory(), Memory::NULL];
         self.launch(&turns("snap_forward", to.len(), snap_args(numbers, dropped, &memory, to.len())))?;
