@@ -72,14 +72,19 @@ pub(super) struct End<'a> {
     pub start: *const i32,
     multiplier: *const f32,
     bias: *const f32,
-    /// Channels that exist.
+    /// Channels that are written: those that exist, or all lanes of sums.
     used: usize,
     /// By pixel.
     to: &'a [usize],
-    /// One of the three.
-    bytes: Option<(*mut u8, Clamp)>,
-    floats: Option<(*mut f32, f32)>,
-    sums: Option<*mut i32>,
+    output: RawOutput,
+}
+
+/// An [`Output`] whose bounds were checked.
+#[derive(Clone, Copy)]
+enum RawOutput {
+    Bytes(*mut u8, Clamp),
+    Floats(*mut f32, f32),
+    Sums(*mut i32),
 }
 
 impl<'a> End<'a> {
@@ -90,23 +95,13 @@ impl<'a> End<'a> {
         let &Block { used, start, multiplier, bias, .. } = block;
         assert!(used <= lanes && start.len() == lanes && multiplier.len() == lanes && bias.len() == lanes);
         let (start, multiplier, bias) = (start.as_ptr(), multiplier.as_ptr(), bias.as_ptr());
-        let mut end = Self { start, multiplier, bias, used, to, bytes: None, floats: None, sums: None };
-        let (len, reach) = match output {
-            Output::Bytes(out, clamp) => {
-                end.bytes = Some((out.as_mut_ptr(), clamp));
-                (out.len(), used)
-            }
-            Output::Floats(out, low) => {
-                end.floats = Some((out.as_mut_ptr(), low));
-                (out.len(), used)
-            }
-            Output::Sums(out) => {
-                end.sums = Some(out.as_mut_ptr());
-                (out.len(), lanes)
-            }
+        let (output, len, used) = match output {
+            Output::Bytes(out, clamp) => (RawOutput::Bytes(out.as_mut_ptr(), clamp), out.len(), used),
+            Output::Floats(out, low) => (RawOutput::Floats(out.as_mut_ptr(), low), out.len(), used),
+            Output::Sums(out) => (RawOutput::Sums(out.as_mut_ptr()), out.len(), lanes),
         };
-        assert!(greatest(to) + reach <= len, "tile writes outside its output");
-        end
+        assert!(greatest(to) + used <= len, "tile writes outside its output");
+        Self { start, multiplier, bias, used, to, output }
     }
 }
 
@@ -184,7 +179,7 @@ pub(super) unsafe fn tile<D: Dot, const P: usize, const R: usize>(tile: &RawTile
                 weights = weights.add(R * D::LANES * 4);
             }
         }
-        if let Some(out) = tile.end.sums {
+        if let RawOutput::Sums(out) = tile.end.output {
             let to = &*tile.end.to.as_ptr().cast::<[usize; P]>();
             for (sums, to) in sums.iter().zip(to) {
                 for (r, &sums) in sums.iter().enumerate() {
@@ -213,14 +208,6 @@ pub(super) unsafe fn finish<D: Dot>(end: &End<'_>, done: &[i32], pixels: usize, 
     // SAFETY: the caller vouches for every address below.
     unsafe {
         let to = |p: usize| *end.to.get_unchecked(p);
-        if let Some(out) = end.sums {
-            for p in 0..pixels {
-                for at in (0..vectors * D::LANES).step_by(D::LANES) {
-                    D::store(D::load(done.as_ptr().add(p * vectors * D::LANES + at)), out.add(to(p) + at));
-                }
-            }
-            return;
-        }
         for r in 0..vectors {
             let at = r * D::LANES;
             let used = end.used.saturating_sub(at).min(D::LANES);
@@ -230,10 +217,10 @@ pub(super) unsafe fn finish<D: Dot>(end: &End<'_>, done: &[i32], pixels: usize, 
             let (multiplier, bias) = (end.multiplier.add(at), end.bias.add(at));
             for p in 0..pixels {
                 let sums = D::load(done.as_ptr().add((p * vectors + r) * D::LANES));
-                if let Some((out, clamp)) = end.bytes {
-                    D::store_bytes(sums, multiplier, bias, clamp, out.add(to(p) + at), used);
-                } else if let Some((out, low)) = end.floats {
-                    D::store_floats(sums, multiplier, bias, low, out.add(to(p) + at), used);
+                match end.output {
+                    RawOutput::Bytes(out, clamp) => D::store_bytes(sums, multiplier, bias, clamp, out.add(to(p) + at), used),
+                    RawOutput::Floats(out, low) => D::store_floats(sums, multiplier, bias, low, out.add(to(p) + at), used),
+                    RawOutput::Sums(out) => D::store(sums, out.add(to(p) + at)),
                 }
             }
         }

@@ -51,7 +51,7 @@ pub fn weights(window: [[i32; 3]; 3]) -> [[i16; REACH]; REACH] {
 /// Scratch: the sums of a tile's sixteen windows.
 pub type Done = [i32; SIDE * SIDE * MAX_LANES];
 pub const NOTHING_DONE: Done = [0; SIDE * SIDE * MAX_LANES];
-type RawOutput = unsafe fn(&End<'_>, *const i32, usize, &mut Done);
+type OutputKernel = unsafe fn(&End<'_>, *const i32, usize, &mut Done);
 
 /// What Winograd's tiles need of an instruction set.
 pub(super) struct WinogradKernels {
@@ -59,11 +59,11 @@ pub(super) struct WinogradKernels {
     /// Products of 16-bit numbers, by vectors of a block, less one.
     products: &'static [RawKernel],
     /// By vectors, less one: tile, first sum, sums from plane to plane.
-    output: &'static [RawOutput],
+    output: &'static [OutputKernel],
 }
 
 impl WinogradKernels {
-    pub(super) const fn new(input: unsafe fn(&RawInput), products: &'static [RawKernel], output: &'static [RawOutput]) -> Self {
+    pub(super) const fn new(input: unsafe fn(&RawInput), products: &'static [RawKernel], output: &'static [OutputKernel]) -> Self {
         Self { input, products, output }
     }
 }
