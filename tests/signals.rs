@@ -1,5 +1,5 @@
 //! A service that is stopped, a terminal that is closed: what long commands have done until then is whole.
-//! (`detect` is in `detect_cli.rs`.)
+//! (`detect` is in `detect_cli/endings.rs`.)
 #![cfg(unix)]
 
 #[allow(dead_code)] // each test file uses its own part

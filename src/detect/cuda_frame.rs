@@ -1,6 +1,7 @@
 //! Whole frames on a GPU: the detector's rules in the engine's plain numbers, and the engine's boxes as the detector's.
 
-use super::decode::{Candidate, DecodeOutput, class_thresholds};
+use super::decode::{Candidate, DecodeOutput};
+use super::peaks::class_thresholds;
 use super::{
     Candidates, DetectorConfig, Nms, PillarReport, RotatedKernel, RotationOrder, SizeOrder, Voxelization, WholeFrame, YawConvention,
 };

@@ -3,23 +3,14 @@
 //! Scores are sigmoids, sizes exponentials, headings arctangents, all in f32 and in the originals' order of operations.
 
 use super::elementary::{atan2, exp};
-use super::nms::{best_first, circle_nms, rotated_nms};
+use super::nms::{circle_nms, rotated_nms};
+use super::peaks::{Peak, Peaks};
 use super::rotated_iou::BevBox;
-use super::{BoxCode, Candidates, DecodeConfig, Detection, DetectorConfig, NetworkError, Nms, RotationOrder, SizeOrder, YawConvention};
+use super::{BoxCode, DecodeConfig, Detection, DetectorConfig, HeadMaps, Nms, RotationOrder, SizeOrder, YawConvention};
 use crate::geometry::{Box3, wrap_angle};
 use crate::networks::centerpoint::BranchRole;
-use ndarray::{Array3, ArrayD, ArrayView3, Axis, Ix4};
-use std::collections::BTreeMap;
+use ndarray::ArrayView3;
 use std::f32::consts::FRAC_PI_2;
-
-/// The network's outputs for one sample, by role: `task0.heatmap`, `task0.offset`, ... (see [`BranchRole`]).
-///
-/// Each map is `[height, width, channels]`; the first row is the lowest y, the first column the lowest x of the grid.
-#[derive(Clone, Debug, Default)]
-pub struct HeadMaps {
-    /// In standard layout.
-    maps: BTreeMap<String, Array3<f32>>,
-}
 
 /// The boxes of a frame and what became of the candidates.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -61,14 +52,6 @@ pub(super) struct Candidate {
     pub class: usize,
     /// `y * width + x` on the head map.
     pub cell: usize,
-}
-
-/// A class whose score at a cell passes.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Peak {
-    cell: usize,
-    class: usize,
-    score: f32,
 }
 
 /// The maps of one task, checked.
@@ -117,42 +100,6 @@ pub(super) fn check(config: &DetectorConfig) -> Result<(), DecodeError> {
     }
 }
 
-/// By task: the cells where a score passes. Only the heat maps are needed to know them.
-pub(super) struct Peaks(Vec<Vec<Peak>>);
-
-impl Peaks {
-    /// # Errors
-    /// As [`decode`].
-    pub fn of(config: &DetectorConfig, maps: &HeadMaps) -> Result<Self, DecodeError> {
-        check(config)?;
-        (0..config.network.head.tasks.len()).map(|task| task_peaks(config, maps, task)).collect::<Result<_, _>>().map(Self)
-    }
-
-    /// By task: `y * width + x`. A cell may stand there more than once.
-    pub fn cells(&self) -> Vec<Vec<usize>> {
-        self.0.iter().map(|peaks| peaks.iter().map(|p| p.cell).collect()).collect()
-    }
-}
-
-/// By task: the cells whose regressed values decoding will read, as [`super::Network::run_at_cells`] asks for them.
-///
-/// # Errors
-/// As [`decode`].
-pub(crate) fn peak_cells(config: &DetectorConfig, maps: &HeadMaps) -> Result<Vec<Vec<usize>>, DecodeError> {
-    Ok(Peaks::of(config, maps)?.cells())
-}
-
-fn task_peaks(config: &DetectorConfig, maps: &HeadMaps, task: usize) -> Result<Vec<Peak>, DecodeError> {
-    let heatmap = map_of(config, maps, task, BranchRole::Heatmap)?;
-    // One slice, see `HeadMaps::insert`.
-    let logits = heatmap.to_slice().unwrap_or_default();
-    let thresholds = class_thresholds(config, task);
-    Ok(match config.decode.candidates {
-        Candidates::BestClassPerCell => best_class_per_cell(logits, &thresholds),
-        Candidates::TopK { count } => top_k(logits, &thresholds, count),
-    })
-}
-
 /// The candidates of a task whose box is finite and within the range, and how many boxes were not finite. In order of cells
 /// or best first, as [`Candidates`] says.
 pub(super) fn task_candidates(
@@ -161,7 +108,7 @@ pub(super) fn task_candidates(
     task: usize,
     peaks: &Peaks,
 ) -> Result<(Vec<Candidate>, usize), DecodeError> {
-    let (maps, peaks) = (TaskMaps::of(config, maps, task)?, &peaks.0[task]);
+    let (maps, peaks) = (TaskMaps::of(config, maps, task)?, peaks.of_task(task));
     let mut non_finite = 0;
     let mut candidates = Vec::with_capacity(peaks.len());
     for &Peak { cell, class, score } in peaks {
@@ -190,91 +137,9 @@ pub(super) fn suppress(config: &DecodeConfig, task: usize, candidates: &[Candida
     }
 }
 
-/// A threshold that a score must be above, and a bound on the logit that no such score lies below: most cells are dismissed
-/// by one comparison. A logit that is no number is above nothing.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct ScoreThreshold {
-    pub score: f32,
-    pub logit: f32,
-}
-
-impl ScoreThreshold {
-    /// Covers the rounding of logit and sigmoid, which near 0 and 1 is far below this in logits of interest.
-    const SLACK: f32 = 1e-2;
-
-    fn new(score: f32) -> Self {
-        let p = f64::from(score);
-        let logit = if p <= 0.0 { f64::NEG_INFINITY } else { (p / (1.0 - p)).ln() };
-        // From 1 on, and close below, the sigmoid's own rounding decides.
-        let logit = if p >= 0.9999 { 9.0 } else { logit as f32 - Self::SLACK };
-        Self { score, logit }
-    }
-
-    /// The score, if it passes.
-    fn pass(&self, logit: f32) -> Option<f32> {
-        if logit > self.logit {
-            let score = sigmoid(logit);
-            return (score > self.score).then_some(score);
-        }
-        None
-    }
-}
-
-fn sigmoid(logit: f32) -> f32 {
-    1.0 / (1.0 + exp(-logit))
-}
-
-pub(super) fn class_thresholds(config: &DetectorConfig, task: usize) -> Vec<ScoreThreshold> {
-    let DecodeConfig { score_threshold, class_thresholds, .. } = &config.decode;
-    let threshold = |class: &String| class_thresholds.get(class).map_or(*score_threshold, |own| own.max(*score_threshold));
-    config.network.head.tasks[task].classes.iter().map(|class| ScoreThreshold::new(threshold(class))).collect()
-}
-
-/// det3d: every cell with its best class, in order of cells. Of equal classes the first.
-fn best_class_per_cell(heatmap: &[f32], thresholds: &[ScoreThreshold]) -> Vec<Peak> {
-    let lowest = thresholds.iter().fold(f32::INFINITY, |lowest, t| lowest.min(t.logit));
-    let mut peaks = Vec::new();
-    for (cell, logits) in heatmap.chunks_exact(thresholds.len().max(1)).enumerate() {
-        // Nearly all cells end here: none of their classes can pass, so the best one cannot.
-        if !logits.iter().any(|&logit| logit > lowest) {
-            continue;
-        }
-        let numbers = logits.iter().enumerate().filter(|(_, logit)| !logit.is_nan());
-        if let Some((class, &logit)) = numbers.reduce(|best, next| if next.1 > best.1 { next } else { best })
-            && let Some(score) = thresholds[class].pass(logit)
-        {
-            peaks.push(Peak { cell, class, score });
-        }
-    }
-    peaks
-}
-
-/// OpenPCDet and mmdet3d: the best `count` pairs of class and cell, best first. Equal ones in order of class, then cell.
-fn top_k(heatmap: &[f32], thresholds: &[ScoreThreshold], count: usize) -> Vec<Peak> {
-    let mut peaks = Vec::new();
-    let mut logits = Vec::new();
-    for (class, threshold) in thresholds.iter().enumerate() {
-        for (cell, &logit) in heatmap.iter().skip(class).step_by(thresholds.len()).enumerate() {
-            if let Some(score) = threshold.pass(logit) {
-                peaks.push(Peak { cell, class, score });
-                logits.push(logit);
-            }
-        }
-    }
-    best_first(&logits, count).into_iter().map(|i| peaks[i]).collect()
-}
-
-/// A map of the shape that the configuration says.
-fn map_of<'a>(config: &DetectorConfig, maps: &'a HeadMaps, task: usize, branch: BranchRole) -> Result<ArrayView3<'a, f32>, DecodeError> {
-    let [nx, ny, _] = config.grid.cells();
-    let factor = config.decode.out_size_factor;
-    let role = format!("task{task}.{}", branch.name());
-    maps.get(&role, [ny / factor, nx / factor, branch.channels(config.network.head.tasks[task].classes.len())])
-}
-
 impl<'a> TaskMaps<'a> {
     fn of(config: &DetectorConfig, maps: &'a HeadMaps, task: usize) -> Result<Self, DecodeError> {
-        let map = |branch: BranchRole| map_of(config, maps, task, branch);
+        let map = |branch: BranchRole| maps.of_task(config, task, branch);
         let has_velocity = config.network.head.branches.iter().any(|b| b.role == BranchRole::Velocity);
         Ok(Self {
             heatmap: map(BranchRole::Heatmap)?,
@@ -344,62 +209,12 @@ impl Candidate {
     }
 }
 
-impl HeadMaps {
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// From an engine's outputs by role, each `[1, height, width, channels]`.
-    ///
-    /// # Errors
-    /// An output with another number of axes.
-    pub fn from_outputs(outputs: impl IntoIterator<Item = (String, ArrayD<f32>)>) -> Result<Self, NetworkError> {
-        let mut maps = Self::new();
-        for (role, value) in outputs {
-            maps.insert(role, value.into_dimensionality::<Ix4>()?.index_axis_move(Axis(0), 0));
-        }
-        Ok(maps)
-    }
-
-    /// Adds a map, `[height, width, channels]`, replacing one of the same role.
-    pub fn insert(&mut self, role: impl Into<String>, map: Array3<f32>) {
-        let map = if map.is_standard_layout() { map } else { map.as_standard_layout().into_owned() };
-        self.maps.insert(role.into(), map);
-    }
-
-    /// A map of this role and size (height, width, channels) to be written, with whatever it holds: a map of another size makes
-    /// room for zeros.
-    pub fn slot(&mut self, role: &str, dim: [usize; 3]) -> &mut [f32] {
-        if self.maps.get(role).is_none_or(|map| <[usize; 3]>::from(map.dim()) != dim) {
-            self.maps.insert(role.to_owned(), Array3::zeros(dim));
-        }
-        let map = self.maps.get_mut(role).and_then(Array3::as_slice_mut);
-        map.unwrap_or_default()
-    }
-
-    /// Role and map, in order of roles.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &Array3<f32>)> {
-        self.maps.iter().map(|(role, map)| (role.as_str(), map))
-    }
-
-    fn get(&self, role: &str, expected: [usize; 3]) -> Result<ArrayView3<'_, f32>, DecodeError> {
-        let map = self
-            .maps
-            .get(role)
-            .ok_or_else(|| DecodeError::Missing { role: role.to_owned(), found: self.maps.keys().cloned().collect() })?;
-        let found = map.dim().into();
-        if found != expected {
-            return Err(DecodeError::Shape { role: role.to_owned(), found, expected });
-        }
-        Ok(map.view())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::detect::RotatedKernel;
     use crate::detect::test_support::{self, CodeBase};
+    use crate::detect::{Candidates, RotatedKernel};
+    use ndarray::Array3;
     use std::f32::consts::PI;
 
     /// Maps of 6 x 4 head cells with everything below the threshold.
@@ -478,18 +293,6 @@ mod tests {
         set(&mut maps, "task5.heatmap", [0, 0], &[-0.4, -9.0]); // pedestrian 0.4
         let labels: Vec<usize> = decode(&config, &maps).unwrap().detections.iter().map(|d| d.label).collect();
         assert_eq!(labels, [3, 4]);
-    }
-
-    #[test]
-    fn a_logit_bound_never_hides_a_score_that_passes() {
-        for threshold in [-0.5, 0.0, 1e-30, 1e-6, 0.1, 0.5, 0.97, 0.999_899, 0.9999, 0.999_999_9, 1.0, 2.0] {
-            let passes = ScoreThreshold::new(threshold);
-            for logit in (-120_000..120_000).map(|i| i as f32 * 1e-3).chain([f32::MAX, f32::MIN, f32::INFINITY]) {
-                let expected = sigmoid(logit) > threshold;
-                assert_eq!(passes.pass(logit).is_some(), expected, "threshold {threshold}, logit {logit}");
-            }
-            assert!(passes.pass(f32::NAN).is_none());
-        }
     }
 
     #[test]

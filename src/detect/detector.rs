@@ -3,7 +3,8 @@
 use super::{
     CloudTraits, DecodeConfig, DecodeError, Detection, DetectorConfig, FloatNetwork, HeadMaps, Int8Network, Model, PillarError,
     PillarInput, PillarReport, Pillarizer, cloud_traits,
-    decode::{self, DecodeOutput, Peaks},
+    decode::{self, DecodeOutput},
+    peaks::Peaks,
     pillars::MAX_ROWS,
 };
 use crate::engine::{Isa, int8};

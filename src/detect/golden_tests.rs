@@ -1,6 +1,7 @@
 //! Voxelization, decoding and suppression against the stored outputs of the original code.
 
 use super::decode::{Candidate, size_and_yaw, suppress};
+use super::peaks::Peaks;
 use super::test_support::{CodeBase, Golden, GoldenArrays, config};
 use super::*;
 use ndarray::{Array1, Array2, Array3, Axis};
@@ -155,7 +156,7 @@ fn det3d_candidates_from_head_maps() {
     let mut arrays = golden.arrays("s1");
     let maps = det3d_maps(&mut arrays);
     let config = config(CodeBase::Det3d);
-    let peaks = decode::Peaks::of(&config, &maps).unwrap();
+    let peaks = Peaks::of(&config, &maps).unwrap();
     for task in 0..6 {
         let (candidates, non_finite) = decode::task_candidates(&config, &maps, task, &peaks).unwrap();
         assert_eq!(non_finite, 0);

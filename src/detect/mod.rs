@@ -9,11 +9,13 @@ mod decode;
 mod detector;
 mod elementary;
 mod float;
+mod head_maps;
 mod import;
 mod int8;
 mod model;
 mod nms;
 mod onnx;
+mod peaks;
 mod pillars;
 mod presets;
 mod rotated_iou;
@@ -30,15 +32,16 @@ pub use config::{
     BoxCode, Candidates, DecodeConfig, DetectorConfig, Grid, Nms, RotatedKernel, RotationOrder, SizeOrder, Voxelization, YawConvention,
 };
 pub use cuda::network_on;
-pub(crate) use decode::peak_cells;
-pub use decode::{DecodeError, DecodeOutput, HeadMaps, decode};
+pub use decode::{DecodeError, DecodeOutput, decode};
 pub use detector::{
     ChooseCells, Clipped, DetectError, Detections, Detector, LayerTime, Network, NetworkError, StageTimes, WholeFrame, isa_in_use, network,
 };
 pub use float::FloatNetwork;
+pub use head_maps::HeadMaps;
 pub use import::{ImportError, Imported, import, import_file};
 pub use int8::{Int8Network, Int8NetworkError};
 pub use model::{Model, ModelError};
+pub(crate) use peaks::peak_cells;
 pub use pillars::{PillarError, PillarInput, PillarReport, Pillarizer};
 pub use presets::{ConfigFileError, PRESETS, Preset};
 pub use traits::{CloudTraits, Drift, cloud_traits, drift, spreads};

@@ -1,21 +1,22 @@
-//! Running a plan.
+//! Running a plan, step by step; `images.rs` has those steps that are not convolutions, `report.rs` says how they went.
 
 pub(super) mod clipped;
+mod images;
+mod report;
 
 pub use clipped::Clipped;
+pub use report::StepReport;
 
 use super::aligned::AlignedBytes;
-use super::arithmetic::Grid;
-use super::conv::{COMPUTE, Conv, EmptyOutput, Sparse, To};
+use super::conv::{Conv, EmptyOutput, Sparse, To};
 use super::cpu::Kernels;
 use super::lower::{LowerError, lower};
-use super::plan::{Addition, Buffer, FloatView, Plan, PlannedOutput, Source, Step, StepKind, View};
+use super::plan::{FloatView, Plan, PlannedOutput, Source, Step, StepKind, View};
 use super::repeat::Empty;
 use crate::engine::Isa;
 use crate::engine::float::{EngineError, Inputs};
 use crate::graph::{Dim, Graph, Params, PillarIndex, Scheme, fold_batch_norm};
 use ndarray::{ArrayD, ArrayViewD, Axis, Slice};
-use rayon::prelude::*;
 use std::time::{Duration, Instant};
 
 /// A quantized network ready to run: one sample at a time.
@@ -75,22 +76,6 @@ impl<'a> OutputMap<'a> {
     pub fn pixel(&self, pixel: usize) -> &'a [f32] {
         &self.values[pixel * self.stride + self.first..][..self.dim[2]]
     }
-}
-
-/// A step of the last run.
-#[derive(Clone, Debug)]
-pub struct StepReport {
-    /// The nodes that it computes, by name.
-    pub nodes: Vec<String>,
-    /// `int8`, `float` or what it does between the two.
-    pub kind: &'static str,
-    /// The kernels that ran, by name.
-    pub kernels: Vec<String>,
-    /// Multiply-adds of a full canvas.
-    pub macs: u64,
-    /// Share of the windows that were computed rather than known.
-    pub computed: f64,
-    pub elapsed: Duration,
 }
 
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -172,29 +157,6 @@ impl Int8Engine {
     /// Computes every pixel, or (as at first) only those that can differ from an empty canvas. The results are the same.
     pub fn set_dense(&mut self, dense: bool) {
         self.dense = dense;
-    }
-
-    /// Bytes of all activations and of all weights, with their filling.
-    pub fn memory_bytes(&self) -> (usize, usize) {
-        let weights = self.plan.steps.iter().map(|s| if let StepKind::Conv(c) = &s.kind { c.weight_bytes() } else { 0 }).sum();
-        (self.plan.slots.iter().sum(), weights)
-    }
-
-    /// What each step was, and how long it took in the last run.
-    pub fn steps(&self) -> Vec<StepReport> {
-        let report = |(i, step): (usize, &Step)| {
-            let (kernels, computed) = match &step.kind {
-                StepKind::Conv(conv) if self.is_sparse(i) || self.is_partial(i) => {
-                    let share = self.todo[i].iter().filter(|&&w| w == COMPUTE).count() as f64 / self.todo[i].len().max(1) as f64;
-                    (conv.kernels(&self.kernels), share)
-                }
-                StepKind::Conv(conv) => (conv.kernels(&self.kernels), 1.0),
-                _ => (Vec::new(), 1.0),
-            };
-            let (nodes, macs, elapsed) = (step.names.clone(), step.macs, self.times[i]);
-            StepReport { nodes, kind: step.kind_name(), kernels, macs, computed, elapsed }
-        };
-        self.plan.steps.iter().enumerate().map(report).collect()
     }
 
     /// Runs the network, deferred outputs included.
@@ -286,13 +248,13 @@ impl Int8Engine {
                 let mut bytes = std::mem::take(&mut self.memory[self.plan.buffers[to.buffer].slot]);
                 let buffer = &self.plan.buffers[to.buffer];
                 buffer.pad(&mut bytes);
-                quantize_image(&self.kernels, &floats(&self.arrays, &from), buffer, &to, &mut bytes);
+                images::quantize(&self.kernels, &floats(&self.arrays, &from), buffer, &to, &mut bytes);
                 self.memory[buffer.slot] = bytes;
             }
             StepKind::Dequantize { from, to } => {
                 let (from, to) = (*from, *to);
                 let buffer = &self.plan.buffers[from.buffer];
-                dequantize_image(&self.memory[buffer.slot], buffer, &from, &mut self.arrays[to]);
+                images::dequantize(&self.memory[buffer.slot], buffer, &from, &mut self.arrays[to]);
             }
             StepKind::Add { a, b, to, add, opens } => {
                 let (a, b, to, add, opens) = (*a, *b, *to, *add, *opens);
@@ -302,7 +264,7 @@ impl Int8Engine {
                     buffer.pad(&mut bytes);
                 }
                 let part = |v: &View| (&self.plan.buffers[v.buffer], &*self.memory[self.plan.buffers[v.buffer].slot], v.first, v.grid);
-                add_images(add, part(&a), part(&b), buffer, &to, &mut bytes);
+                images::add(add, part(&a), part(&b), buffer, &to, &mut bytes);
                 self.memory[buffer.slot] = bytes;
                 let mut seen = std::mem::take(&mut self.seen[to.buffer]);
                 for (i, seen) in seen.iter_mut().enumerate() {
@@ -451,17 +413,6 @@ impl Step {
     fn windows(&self) -> usize {
         if let StepKind::Conv(conv) = &self.kind { conv.windows[0] * conv.windows[1] } else { 0 }
     }
-
-    fn kind_name(&self) -> &'static str {
-        match self.kind {
-            StepKind::Float { .. } => "float",
-            StepKind::Load { .. } => "load",
-            StepKind::Scatter { .. } => "scatter",
-            StepKind::Quantize { .. } => "quantize",
-            StepKind::Dequantize { .. } => "dequantize",
-            StepKind::Add { .. } | StepKind::Conv(_) => "int8",
-        }
-    }
 }
 
 /// Some channels of an array.
@@ -481,56 +432,4 @@ fn spread(conv: &Conv, active: &[u8], width: usize, seen: &mut [u8]) {
             }
         }
     }
-}
-
-/// Rows of a parallel piece.
-const ROWS: usize = 8;
-
-/// An image of floats onto a grid.
-fn quantize_image(kernels: &Kernels, from: &ArrayViewD<'_, f32>, buffer: &Buffer, to: &View, bytes: &mut [u8]) {
-    let (row, border) = (buffer.row(), buffer.border);
-    let quantizer = to.grid.quantizer();
-    let from = from.index_axis(Axis(0), 0);
-    bytes[border * row..][..buffer.height * row].par_chunks_mut(row).enumerate().for_each(|(y, line)| {
-        let source = from.index_axis(Axis(0), y);
-        for (x, pixel) in source.rows().into_iter().enumerate() {
-            let at = (x + border) * buffer.channels + to.first;
-            match pixel.as_slice() {
-                Some(pixel) => kernels.quantize(&quantizer, pixel, &mut line[at..at + to.channels]),
-                None => line[at..at + to.channels].iter_mut().zip(pixel).for_each(|(to, &x)| *to = quantizer.byte(x)),
-            }
-        }
-    });
-}
-
-/// The floats that an image of bytes stands for.
-fn dequantize_image(bytes: &[u8], buffer: &Buffer, from: &View, to: &mut ArrayD<f32>) {
-    let floats = to.as_slice_mut().unwrap_or_default();
-    floats.par_chunks_mut(buffer.width * from.channels).enumerate().for_each(|(y, line)| {
-        for (x, pixel) in line.chunks_exact_mut(from.channels).enumerate() {
-            let at = buffer.at(y, x) + from.first;
-            pixel.iter_mut().zip(&bytes[at..]).for_each(|(to, &byte)| *to = from.grid.value(byte));
-        }
-    });
-}
-
-/// A buffer, its bytes, the first channel and the grid of a summand.
-type Part<'a> = (&'a Buffer, &'a [u8], usize, Grid);
-
-fn add_images(add: Addition, a: Part<'_>, b: Part<'_>, buffer: &Buffer, to: &View, bytes: &mut [u8]) {
-    let (row, border) = (buffer.row(), buffer.border);
-    let centred = |byte: u8, grid: &Grid| f32::from(i16::from(byte) - i16::from(grid.zero));
-    bytes[border * row..][..buffer.height * row].par_chunks_mut(row * ROWS).enumerate().for_each(|(band, lines)| {
-        for (i, line) in lines.chunks_exact_mut(row).enumerate() {
-            for x in 0..buffer.width {
-                let at = (x + border) * buffer.channels + to.first;
-                let y = band * ROWS + i;
-                let [a_pixel, b_pixel] = [&a, &b].map(|(buffer, bytes, first, _)| &bytes[buffer.at(y, x) + first..]);
-                for ((to, &p), &q) in line[at..at + to.channels].iter_mut().zip(a_pixel).zip(b_pixel) {
-                    let sum = centred(p, &a.3).mul_add(add.a_factor, centred(q, &b.3) * add.b_factor);
-                    *to = add.clamp.byte(sum);
-                }
-            }
-        }
-    });
 }
