@@ -2,6 +2,8 @@
 
 pub mod action;
 pub mod arguments;
+#[cfg(any(feature = "dds", feature = "ros2"))]
+mod background;
 pub mod bag;
 pub mod cdr;
 #[cfg(feature = "dds")]

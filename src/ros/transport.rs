@@ -3,6 +3,8 @@
 use super::bag::{BagError, BagReader, BagWriter, RawMessage};
 use super::msg::RosMessage;
 use crate::sensor::Stamp;
+#[cfg(any(feature = "dds", feature = "ros2"))]
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +23,12 @@ pub enum TransportError {
     Rcl { what: String, reason: String },
     #[error("{type_name}: its library cannot be used ({reason}); is its package installed, and its workspace's setup sourced?")]
     NoType { type_name: String, reason: String },
+}
+
+/// What stands under a topic or service that this node declared.
+#[cfg(any(feature = "dds", feature = "ros2"))]
+pub(super) fn declared<'m, T>(all: &'m HashMap<String, T>, topic: &str) -> Result<&'m T, TransportError> {
+    all.get(topic).ok_or_else(|| TransportError::NotDeclared { topic: topic.to_owned() })
 }
 
 /// A message to be sent.

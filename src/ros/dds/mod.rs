@@ -15,17 +15,16 @@ use self::first_answers::FirstAnswers;
 use self::graph::Graph;
 use self::raw::{Payload, RawWriter};
 use self::receiver::Receiver;
+use super::background::Background;
 use super::inbox::Inbox;
 use super::interface::Interface;
-use super::transport::{Publication, Received, RequestId, SubscriptionStatus, Transport, TransportError, system_now};
+use super::transport::{Publication, Received, RequestId, SubscriptionStatus, Transport, TransportError, declared, system_now};
 use crate::sensor::Stamp;
 use rustdds::dds::result::WriteError;
 use rustdds::{DomainParticipant, DomainParticipantBuilder, QosPolicies, RTPSEntity, Timestamp, TopicKind, WriteOptionsBuilder};
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// How often it is looked whether a new caller is known by now.
@@ -74,6 +73,8 @@ impl DdsOptions {
 
 /// A node on DDS.
 pub struct DdsTransport {
+    /// First, so that it has ended when the rest goes.
+    _receiver: Background,
     inbox: Arc<Inbox>,
     /// By topic.
     publishers: HashMap<String, RawWriter>,
@@ -83,8 +84,6 @@ pub struct DdsTransport {
     participant: DomainParticipant,
     /// By the service of another node.
     calls: HashMap<String, RawWriter>,
-    stop: Arc<AtomicBool>,
-    receiver: Option<JoinHandle<()>>,
 }
 
 impl DdsTransport {
@@ -123,17 +122,15 @@ impl DdsTransport {
         let writers = publishers.values().chain(answers.values()).chain(calls.values()).map(RTPSEntity::guid).collect();
         let callers = calls.iter().map(|(service, writer)| (service.clone(), writer.guid())).collect();
         let receiver = Receiver::new(participant.clone(), interface, inbox.clone(), graph, writers, &callers)?;
-        let stop = Arc::new(AtomicBool::new(false));
-        let stopped = stop.clone();
-        let thread = std::thread::Builder::new().name("dds receiver".into()).spawn(move || receiver.run(&stopped));
-        let receiver = Some(thread.map_err(|e| failed("starting a thread", e.to_string()))?);
-        Ok(Self { inbox, publishers, answers, first_answers: FirstAnswers::default(), participant, calls, stop, receiver })
+        let receiver = Background::start("dds receiver", move |stop| receiver.run(stop));
+        let receiver = receiver.map_err(|e| failed("starting a thread", e.to_string()))?;
+        Ok(Self { _receiver: receiver, inbox, publishers, answers, first_answers: FirstAnswers::default(), participant, calls })
     }
 }
 
 impl DdsTransport {
     fn send_answer(&self, service: &str, to: RequestId, data: &[u8]) -> Result<(), TransportError> {
-        let Some(writer) = self.answers.get(service) else { return Err(TransportError::NotDeclared { topic: service.to_owned() }) };
+        let writer = declared(&self.answers, service)?;
         let (payload, question) = service::answer(to, data);
         let options = WriteOptionsBuilder::new().source_timestamp(Timestamp::now()).related_sample_identity(question).build();
         writer.write_with_options(payload, options).map(|_| ()).map_err(|e| write_error(service, e))
@@ -162,7 +159,7 @@ impl Transport for DdsTransport {
     /// Messages are little-endian, as `RosMessage::encode` gives them.
     fn publish_raw(&mut self, publication: Publication) -> Result<(), TransportError> {
         let topic = publication.topic;
-        let Some(writer) = self.publishers.get(topic) else { return Err(TransportError::NotDeclared { topic: topic.to_owned() }) };
+        let writer = declared(&self.publishers, topic)?;
         writer.write(Payload::of_message(publication.data), Some(Timestamp::now())).map_err(|e| write_error(topic, e))
     }
 
@@ -176,7 +173,7 @@ impl Transport for DdsTransport {
 
     /// In the way of Fast DDS, which a server of this crate understands; nodes on `rmw_cyclonedds_cpp` do not.
     fn call(&mut self, service: &str, data: &[u8]) -> Result<i64, TransportError> {
-        let Some(writer) = self.calls.get(service) else { return Err(TransportError::NotDeclared { topic: service.to_owned() }) };
+        let writer = declared(&self.calls, service)?;
         let options = WriteOptionsBuilder::new().source_timestamp(Timestamp::now()).build();
         let sent = writer.write_with_options(Payload::of_message(data), options).map_err(|e| write_error(service, e))?;
         Ok(sent.sequence_number.into())
@@ -188,15 +185,6 @@ impl Transport for DdsTransport {
 
     fn subscriptions(&self) -> Vec<SubscriptionStatus> {
         self.inbox.status()
-    }
-}
-
-impl Drop for DdsTransport {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::SeqCst);
-        if let Some(receiver) = self.receiver.take() {
-            let _ = receiver.join();
-        }
     }
 }
 

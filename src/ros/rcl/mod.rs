@@ -15,9 +15,10 @@ use self::node::{Entity, Node, c_string};
 use self::receiver::Receiver;
 use self::service::{Caller, Server};
 use self::types::{MessageType, serialized};
+use super::background::Background;
 use super::inbox::Inbox;
 use super::interface::{Interface, Publisher, Service};
-use super::transport::{Publication, Received, RequestId, SubscriptionStatus, Transport, TransportError, system_now};
+use super::transport::{Publication, Received, RequestId, SubscriptionStatus, Transport, TransportError, declared, system_now};
 use crate::sensor::Stamp;
 use r2r_rcl::{
     rcl_get_zero_initialized_publisher, rcl_publish_serialized_message, rcl_publisher_fini, rcl_publisher_get_default_options,
@@ -26,12 +27,12 @@ use r2r_rcl::{
 use std::collections::HashMap;
 use std::ptr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// A node on `rcl`.
 pub struct RclTransport {
+    /// First, so that it has ended when the rest goes.
+    _receiver: Background,
     inbox: Arc<Inbox>,
     /// By topic.
     publishers: HashMap<String, Entity<rcl_publisher_t>>,
@@ -39,8 +40,6 @@ pub struct RclTransport {
     servers: HashMap<String, Arc<Server>>,
     /// By the service of another node.
     callers: HashMap<String, Arc<Caller>>,
-    stop: Arc<AtomicBool>,
-    receiver: Option<JoinHandle<()>>,
 }
 
 impl RclTransport {
@@ -58,11 +57,9 @@ impl RclTransport {
         let callers = interface.clients.iter().map(caller).collect::<Result<_, TransportError>>()?;
         let inbox = Arc::new(Inbox::new(interface.subscriptions.iter().map(|s| (s.topic.clone(), s.keep))));
         let receiver = Receiver::new(&node, &interface.subscriptions, &servers, &callers, inbox.clone())?;
-        let stop = Arc::new(AtomicBool::new(false));
-        let stopped = stop.clone();
-        let thread = std::thread::Builder::new().name("rcl receiver".into()).spawn(move || receiver.run(&stopped));
+        let receiver = Background::start("rcl receiver", move |stop| receiver.run(stop));
         let failed = |e: std::io::Error| TransportError::Rcl { what: "starting a thread".into(), reason: e.to_string() };
-        Ok(Self { inbox, publishers, servers, callers, stop, receiver: Some(thread.map_err(failed)?) })
+        Ok(Self { _receiver: receiver.map_err(failed)?, inbox, publishers, servers, callers })
     }
 }
 
@@ -73,24 +70,18 @@ impl Transport for RclTransport {
 
     fn publish_raw(&mut self, publication: Publication) -> Result<(), TransportError> {
         let topic = publication.topic;
-        let Some(publisher) = self.publishers.get(topic) else { return Err(TransportError::NotDeclared { topic: topic.to_owned() }) };
+        let publisher = declared(&self.publishers, topic)?;
         let message = serialized(publication.data);
         // SAFETY: the publisher is open; the bytes are only read, and outlive the call.
         check(unsafe { rcl_publish_serialized_message(publisher.as_ptr(), &raw const message, ptr::null_mut()) }, topic)
     }
 
     fn reply(&mut self, service: &str, to: RequestId, data: &[u8]) -> Result<(), TransportError> {
-        match self.servers.get(service) {
-            Some(server) => server.reply(to, data),
-            None => Err(TransportError::NotDeclared { topic: service.to_owned() }),
-        }
+        declared(&self.servers, service)?.reply(to, data)
     }
 
     fn call(&mut self, service: &str, data: &[u8]) -> Result<i64, TransportError> {
-        match self.callers.get(service) {
-            Some(caller) => caller.call(data),
-            None => Err(TransportError::NotDeclared { topic: service.to_owned() }),
-        }
+        declared(&self.callers, service)?.call(data)
     }
 
     fn now(&self) -> Stamp {
@@ -99,15 +90,6 @@ impl Transport for RclTransport {
 
     fn subscriptions(&self) -> Vec<SubscriptionStatus> {
         self.inbox.status()
-    }
-}
-
-impl Drop for RclTransport {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::SeqCst);
-        if let Some(receiver) = self.receiver.take() {
-            let _ = receiver.join();
-        }
     }
 }
 
