@@ -42,7 +42,7 @@ pub struct Launch {
 
 /// Blocks of a kernel whose threads take turns, at most.
 const MOST_BLOCKS: usize = 2048;
-/// Threads of a block of those kernels; see `image.cu`.
+/// Threads of a block of those kernels; see `device.cuh`.
 const THREADS: usize = 256;
 
 /// A launch whose threads take turns over `count` things.
@@ -56,15 +56,18 @@ pub fn turns(kernel: &str, count: usize, args: Args) -> Launch {
 pub struct Args(Vec<u8>);
 
 impl Args {
+    /// Pointers; what has none is `Memory::NULL`.
     pub fn new(pointers: &[Memory]) -> Self {
         Self(pointers.iter().flat_map(|p| p.0.to_le_bytes()).collect())
     }
 
+    /// The lower 32 bits of each, so that a negative number that was cast is itself again.
     pub fn words(mut self, words: &[usize]) -> Self {
         self.0.extend(words.iter().flat_map(|&w| (w as u32).to_le_bytes()));
         self
     }
 
+    /// What a structure inside of the structure holds.
     pub fn followed_by(mut self, others: &Self) -> Self {
         self.0.extend(&others.0);
         self
@@ -160,7 +163,7 @@ pub enum DeviceError {
     NoCompiler { arch: u32, cache: String },
     #[error("NVRTC refuses our kernels for sm_{arch}: {log}")]
     Compiler { arch: u32, log: String },
-    #[error("the GPU has not enough memory: {bytes} bytes more were asked for")]
+    #[error("the GPU has not enough memory: {bytes} bytes more were asked for; `nvidia-smi` tells who else has some")]
     OutOfMemory { bytes: usize },
     #[error("the GPU did not finish within {seconds} s, and is taken to hang")]
     Hangs { seconds: u64 },

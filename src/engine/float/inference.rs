@@ -213,7 +213,7 @@ impl FloatEngine {
     ) -> Result<BTreeMap<String, ArrayD<f32>>, DeviceError> {
         let Self { graph, last_uses, snaps, .. } = self;
         let watched = |id: NodeId| watched(&graph.nodes[id]);
-        let frame = Frame { graph, inputs, last_uses, snaps, fakes: &self.fakes().collect(), watched: &watched };
+        let frame = Frame { graph, inputs, last_uses, snaps, watched: &watched };
         device.run(&frame, &mut |id, value| observe(&graph.nodes[id], value))
     }
 

@@ -104,12 +104,12 @@ template <int WARPS_M, int WARPS_N, int TILES_M, int TILES_N, int BITS, bool ALI
 __device__ __forceinline__ void conv(const ConvArgs& a) {
     constexpr int TILE_M = WARPS_M * TILES_M * 16;
     constexpr int TILE_N = WARPS_N * TILES_N * 8;
-    constexpr int THREADS = WARPS_M * WARPS_N * 32;
+    constexpr int CONV_THREADS = WARPS_M * WARPS_N * 32;
     constexpr int CHUNKS = STAGE / 16;
     constexpr int WEIGHT_CHUNKS = CHUNKS * BITS / 8;
     constexpr int INPUT_BYTES = TILE_M * STAGE;
     constexpr int WEIGHT_BYTES = TILE_N * WEIGHT_CHUNKS * 16;
-    constexpr int ROWS = TILE_M * CHUNKS / THREADS;  // that a thread copies in each stage
+    constexpr int ROWS = TILE_M * CHUNKS / CONV_THREADS;  // that a thread copies in each stage
 
     SHARED(shared, STAGES * (INPUT_BYTES + WEIGHT_BYTES));
     u8* const inputs = shared;
@@ -128,7 +128,7 @@ __device__ __forceinline__ void conv(const ConvArgs& a) {
 
     u32 row_at[ROWS];
     for (int i = 0; i < ROWS; i++) {
-        const u32 w = window(thread / CHUNKS + i * (THREADS / CHUNKS));
+        const u32 w = window(thread / CHUNKS + i * (CONV_THREADS / CHUNKS));
         row_at[i] = a.input_origin + w / a.windows_x * a.input_row + w % a.windows_x * a.input_pixel + pass.input_first;
     }
     const u32 stages = (a.taps * a.taps * pass.chunks + CHUNKS - 1) / CHUNKS;
@@ -142,11 +142,11 @@ __device__ __forceinline__ void conv(const ConvArgs& a) {
         const u32 at = cursor.y < a.taps ? cursor.y * a.tap_row + cursor.x * a.tap_pixel + cursor.chunk * 16 : 0;
 #pragma unroll
         for (int i = 0; i < ROWS; i++) {
-            const u32 row = thread / CHUNKS + i * (THREADS / CHUNKS);
+            const u32 row = thread / CHUNKS + i * (CONV_THREADS / CHUNKS);
             copy_chunk<ALIGNED>(inputs + slot * INPUT_BYTES + shared_chunk<CHUNKS>(row, thread % CHUNKS), a.input + row_at[i] + at);
         }
         cursor.advance(CHUNKS, pass.chunks, a.taps);
-        for (u32 c = thread; c < TILE_N * WEIGHT_CHUNKS; c += THREADS) {
+        for (u32 c = thread; c < TILE_N * WEIGHT_CHUNKS; c += CONV_THREADS) {
             const u32 row = c / WEIGHT_CHUNKS, chunk = c % WEIGHT_CHUNKS;
             copy_async16(weights + slot * WEIGHT_BYTES + shared_chunk<WEIGHT_CHUNKS>(row, chunk),
                          pass_weights + ((u64)row * stages + stage) * (WEIGHT_CHUNKS * 16) + chunk * 16);
@@ -254,7 +254,7 @@ __device__ __forceinline__ void conv(const ConvArgs& a) {
 
     // Bytes leave in pieces of 16 where they may.
     constexpr int PIECE = TILE_N < 16 ? TILE_N : 16;
-    for (u32 c = thread; c < TILE_M * (TILE_N / PIECE); c += THREADS) {
+    for (u32 c = thread; c < TILE_M * (TILE_N / PIECE); c += CONV_THREADS) {
         const u32 row = c / (TILE_N / PIECE), first = c % (TILE_N / PIECE) * PIECE;
         if (first_m + row >= windows || first_n + first >= pass.outputs) continue;
         u8* const from = shared + row * RESULT_ROW + first;

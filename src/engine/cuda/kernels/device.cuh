@@ -1,5 +1,5 @@
-// What kernels need of the device, and nothing else: types, matrix products, asynchronous copies, and the end of every
-// quantization. No header is included, so NVRTC needs none.
+// What kernels need of the device, and nothing else: types, matrix products, asynchronous copies, how threads share work, and the
+// end of every quantization. No header is included, so NVRTC needs none.
 //
 // Under SIMT_EMULATOR (tests/cuda/simt.h) the same names are functions of the emulator, and everything else in these files is
 // compiled as it stands.
@@ -98,6 +98,11 @@ __device__ __forceinline__ void multiply(i32 (&c)[4], const u32 (&a)[4], const u
     }
 }
 #endif
+
+// Threads of a block, where nothing else is said. They take turns over as much as there is, so that a grid's size is never a matter of
+// right or wrong.
+#define THREADS 256
+#define EACH(i, count) for (u32 i = blockIdx.x * THREADS + threadIdx.x; i < (count); i += gridDim.x * THREADS)
 
 // From a number to the byte that stands for it: clamp to whole bounds, round half to even, shift to the byte of zero.
 struct Clamp {

@@ -88,6 +88,42 @@ __device__ __forceinline__ u32 column_of(u32 thread_column, u32 j) {
     return j / 4 * (COLUMNS * 4 / OF_THREAD) + thread_column * 4 + j % 4;
 }
 
+// sums[i][j] += left[k][first_row + i] * right[k][column j of this thread's], for all k < depth in their order. A chunk of DEPTH is
+// summed from one side of shared memory while `fetch` copies the next one to registers, from which `put` brings it to the other side.
+template <int ROWS, int SUMS, int LEFT, int COLUMNS, typename Fetch, typename Put>
+__device__ __forceinline__ void add_products(float (&sums)[ROWS][SUMS], u32 depth, float (*left)[DEPTH][LEFT], float (*right)[DEPTH][COLUMNS],
+                                             u32 first_row, u32 thread_column, const Fetch& fetch, const Put& put) {
+    fetch(0);
+    put(0);
+    __syncthreads();
+    int side = 0;
+    for (u32 k = 0; k < depth; k += DEPTH) {
+        const bool more = k + DEPTH < depth;
+        if (more) fetch(k + DEPTH);
+#pragma unroll
+        for (int d = 0; d < DEPTH; d++) {
+            float x[ROWS], w[SUMS];
+            if (ROWS % 4 == 0) {
+#pragma unroll
+                for (int i = 0; i < ROWS; i += 4) load4(x + i, &left[side][d][first_row + i]);
+            } else {
+#pragma unroll
+                for (int i = 0; i < ROWS; i++) x[i] = left[side][d][first_row + i];
+            }
+#pragma unroll
+            for (int j = 0; j < SUMS; j += 4) load4(w + j, &right[side][d][column_of<COLUMNS, SUMS>(thread_column, j)]);
+#pragma unroll
+            for (int i = 0; i < ROWS; i++) {
+#pragma unroll
+                for (int j = 0; j < SUMS; j++) sums[i][j] = __fmaf_rn(x[i], w[j], sums[i][j]);
+            }
+        }
+        side = 1 - side;
+        if (more) put(side);
+        __syncthreads();
+    }
+}
+
 // POSITIONS windows times COLUMNS outputs a block, ROWS x 8 sums a thread. WHOLE: chunks of DEPTH channels lie in one tap, and start at
 // multiples of 16 bytes.
 template <bool WHOLE, int COLUMNS, int ROWS>
@@ -151,35 +187,7 @@ __device__ __forceinline__ void correlate(const CorrelateArgs& a, float (*left)[
 #pragma unroll
         for (int i = 0; i < ROWS; i++) sums[i][j] = start;
     }
-    fetch(0);
-    put(0);
-    __syncthreads();
-    int side = 0;
-    for (u32 k = 0; k < depth; k += DEPTH) {
-        const bool more = k + DEPTH < depth;
-        if (more) fetch(k + DEPTH);
-#pragma unroll
-        for (int d = 0; d < DEPTH; d++) {
-            float x[ROWS], w[SUMS];
-            if (ROWS % 4 == 0) {
-#pragma unroll
-                for (int i = 0; i < ROWS; i += 4) load4(x + i, &left[side][d][first_row + i]);
-            } else {
-#pragma unroll
-                for (int i = 0; i < ROWS; i++) x[i] = left[side][d][first_row + i];
-            }
-#pragma unroll
-            for (int j = 0; j < SUMS; j += 4) load4(w + j, &right[side][d][column_of<COLUMNS, SUMS>(thread_column, j)]);
-#pragma unroll
-            for (int i = 0; i < ROWS; i++) {
-#pragma unroll
-                for (int j = 0; j < SUMS; j++) sums[i][j] = __fmaf_rn(x[i], w[j], sums[i][j]);
-            }
-        }
-        side = 1 - side;
-        if (more) put(side);
-        __syncthreads();
-    }
+    add_products(sums, depth, left, right, first_row, thread_column, fetch, put);
 #pragma unroll
     for (int i = 0; i < ROWS; i++) {
         const u32 p = blockIdx.x * POSITIONS + first_row + i;
@@ -289,43 +297,16 @@ __device__ __forceinline__ void weight_gradient(const WeightGradientArgs& a, flo
         for (int i = 0; i < RIGHTS; i++) right[side][t / COPIERS][t % COPIERS * RIGHTS + i] = gs[i];
     };
 
-    const u32 thread_column = t % (COLUMNS / SUMS) * SUMS, first_row = t / (COLUMNS / SUMS) * ROWS;
+    const u32 thread_column = t % (COLUMNS / SUMS), first_row = t / (COLUMNS / SUMS) * ROWS;
     float sums[ROWS][SUMS] = {};
-    fetch(0);
-    put(0);
-    __syncthreads();
-    int side = 0;
-    for (u32 k = 0; k < rows * columns; k += DEPTH) {
-        const bool more = k + DEPTH < rows * columns;
-        if (more) fetch(k + DEPTH);
-#pragma unroll
-        for (int d = 0; d < DEPTH; d++) {
-            float x[ROWS], g[SUMS];
-            if (ROWS % 4 == 0) {
-#pragma unroll
-                for (int i = 0; i < ROWS; i += 4) load4(x + i, &left[side][d][first_row + i]);
-            } else {
-#pragma unroll
-                for (int i = 0; i < ROWS; i++) x[i] = left[side][d][first_row + i];
-            }
-            load4(g, &right[side][d][thread_column]);
-#pragma unroll
-            for (int i = 0; i < ROWS; i++) {
-#pragma unroll
-                for (int j = 0; j < SUMS; j++) sums[i][j] = __fmaf_rn(x[i], g[j], sums[i][j]);
-            }
-        }
-        side = 1 - side;
-        if (more) put(side);
-        __syncthreads();
-    }
+    add_products(sums, rows * columns, left, right, first_row, thread_column, fetch, put);
     float* const part = a.parts + ((u64)blockIdx.z * a.taps * a.taps + tap) * a.channels * a.outputs;
 #pragma unroll
     for (int i = 0; i < ROWS; i++) {
         const u32 channel = first_channel + first_row + i;
 #pragma unroll
         for (int j = 0; j < SUMS; j++) {
-            const u32 output = first_output + thread_column + j;
+            const u32 output = first_output + column_of<COLUMNS, SUMS>(thread_column, j);
             if (channel < a.channels && output < a.outputs) part[(u64)channel * a.outputs + output] = sums[i][j];
         }
     }

@@ -1,24 +1,24 @@
 // What happens to floats one by one, and between rows, pillars and images, forwards and backwards: engine/float/ops/ on the device.
 
 struct ValuesArgs {
-    const float* a;
-    const float* b;
+    const float* first;
+    const float* second;  // null: the operation has one operand
     float* to;
     u32 count;
 };
 
 // What is no number stays none.
 KERNEL(relu_forward, ValuesArgs, THREADS) {
-    EACH(i, a.count) a.to[i] = a.a[i] < 0.0f ? 0.0f : a.a[i];
+    EACH(i, a.count) a.to[i] = a.first[i] < 0.0f ? 0.0f : a.first[i];
 }
 
-// From ReLU's result `a` and its gradient `b`.
+// From ReLU's result and its gradient.
 KERNEL(relu_backward, ValuesArgs, THREADS) {
-    EACH(i, a.count) a.to[i] = a.a[i] <= 0.0f ? 0.0f : a.b[i];
+    EACH(i, a.count) a.to[i] = a.first[i] <= 0.0f ? 0.0f : a.second[i];
 }
 
 KERNEL(add_values, ValuesArgs, THREADS) {
-    EACH(i, a.count) a.to[i] = a.a[i] + a.b[i];
+    EACH(i, a.count) a.to[i] = a.first[i] + a.second[i];
 }
 
 struct ColumnsArgs {
@@ -40,42 +40,16 @@ KERNEL(copy_columns, ColumnsArgs, THREADS) {
 }
 
 struct WinnersArgs {
-    const float* rows;     // [rows][channels]
-    float* best;           // [pillars][channels]
-    u32* winners;          // the first row that has it
-    const u32* offsets;
-    u32 pillars;
-    u32 channels;
-};
-
-KERNEL(pillar_winners, WinnersArgs, THREADS) {
-    EACH(i, a.pillars * a.channels) {
-        const u32 p = i / a.channels, c = i % a.channels;
-        u32 winner = a.offsets[p];
-        float best = a.rows[(u64)winner * a.channels + c];
-        for (u32 row = winner + 1; row < a.offsets[p + 1]; row++) {
-            const float x = a.rows[(u64)row * a.channels + c];
-            if (x > best) {
-                best = x;
-                winner = row;
-            }
-        }
-        a.best[i] = best;
-        a.winners[i] = winner;
-    }
-}
-
-struct PlacesArgs {
-    const float* from;
-    float* to;
-    const u32* places;
+    const float* from;  // [pillars][channels]
+    float* to;          // [rows][channels]
+    const u32* winners;
     u32 pillars;
     u32 channels;
 };
 
 // Gradients to the winners; the other rows are zero already.
-KERNEL(pillar_winners_backward, PlacesArgs, THREADS) {
-    EACH(i, a.pillars * a.channels) a.to[(u64)a.places[i] * a.channels + i % a.channels] = a.from[i];
+KERNEL(pillar_max_backward, WinnersArgs, THREADS) {
+    EACH(i, a.pillars * a.channels) a.to[(u64)a.winners[i] * a.channels + i % a.channels] = a.from[i];
 }
 
 struct PillarCellsArgs {

@@ -1,8 +1,5 @@
 // Everything between convolutions: bytes and floats that change form, pillars to their cells, sums, borders, and what is known
-// without computing. Threads take turns over as much as there is, so that a grid's size is never a matter of right or wrong.
-
-#define THREADS 256
-#define EACH(i, count) for (u32 i = blockIdx.x * THREADS + threadIdx.x; i < (count); i += gridDim.x * THREADS)
+// without computing.
 
 // An image of bytes: where its first pixel is, and the way from there.
 struct Image {

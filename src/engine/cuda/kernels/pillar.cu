@@ -23,10 +23,11 @@ KERNEL(linear, LinearArgs, THREADS) {
 }
 
 struct PillarArgs {
-    const float* rows;      // [rows][channels]
-    const float* beside;    // of a concatenation, [pillars][beside_channels]
+    const float* rows;    // [rows][channels]
+    const float* beside;  // of a concatenation, [pillars][beside_channels]
     float* output;
-    const u32* offsets;     // rows offsets[p]..offsets[p + 1] are those of pillar p
+    u32* winners;        // of maxima, the first row that has it; null: not asked for
+    const u32* offsets;  // rows offsets[p]..offsets[p + 1] are those of pillar p
     const u32* pillars;
     u32 channels;
     u32 beside_channels;
@@ -36,12 +37,17 @@ struct PillarArgs {
 KERNEL(pillar_max, PillarArgs, THREADS) {
     EACH(i, *a.pillars * a.channels) {
         const u32 p = i / a.channels, c = i % a.channels;
-        float best = a.rows[(u64)a.offsets[p] * a.channels + c];
-        for (u32 row = a.offsets[p] + 1; row < a.offsets[p + 1]; row++) {
+        u32 winner = a.offsets[p];
+        float best = a.rows[(u64)winner * a.channels + c];
+        for (u32 row = winner + 1; row < a.offsets[p + 1]; row++) {
             const float x = a.rows[(u64)row * a.channels + c];
-            best = x > best ? x : best;
+            if (x > best) {
+                best = x;
+                winner = row;
+            }
         }
-        a.output[(u64)p * a.channels + c] = best;
+        a.output[i] = best;
+        if (a.winners) a.winners[i] = winner;
     }
 }
 

@@ -1,9 +1,8 @@
 //! A network that runs on a device forwards only, with fake quantization where a scheme asks for it.
 
-use super::args;
 use super::memory::{Accelerator, Array};
-use super::operations::Index;
-use crate::engine::cuda::{DeviceError, turns};
+use super::values::Index;
+use crate::engine::cuda::{Args, DeviceError, turns};
 use crate::engine::float::Inputs;
 use crate::engine::float::backend::{Backend, Operands};
 use crate::engine::float::fake::FakeLayer;
@@ -11,7 +10,7 @@ use crate::engine::float::ops::linear::Layer;
 use crate::engine::float::snap::Snap;
 use crate::engine::float::tape::Norm;
 use crate::engine::int8::{Finish, Requantize};
-use crate::graph::{Graph, NodeId, Op, Params};
+use crate::graph::{Graph, Node, NodeId, Op, Params};
 use ndarray::ArrayD;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,12 +23,15 @@ pub struct DeviceEngine {
     fakes: BTreeMap<NodeId, Fake>,
 }
 
-/// An integer layer.
+/// A [`FakeLayer`] on a device.
 struct Fake {
+    input: Snap,
     /// Integers.
     weight: Array,
     multiplier: Array,
     bias: Array,
+    finish: Finish,
+    scale: f32,
 }
 
 /// What a frame brings, and what the network is.
@@ -38,7 +40,6 @@ pub struct Frame<'f> {
     pub inputs: &'f Inputs<f32>,
     pub last_uses: &'f [NodeId],
     pub snaps: &'f BTreeMap<NodeId, Snap>,
-    pub fakes: &'f BTreeMap<NodeId, &'f FakeLayer>,
     /// Which nodes' values are looked at.
     pub watched: &'f dyn Fn(NodeId) -> bool,
 }
@@ -53,11 +54,12 @@ impl DeviceEngine {
     ) -> Result<Self, DeviceError> {
         let vector = |floats: &[f32]| accelerator.upload_floats(&[floats.len()], floats);
         let fake = |(id, fake, integers): (NodeId, &FakeLayer, ArrayD<f32>)| {
-            let Requantize { multiplier, bias, .. } = &fake.requantize;
-            Ok((id, Fake { weight: accelerator.upload(&integers)?, multiplier: vector(multiplier)?, bias: vector(bias)? }))
+            let FakeLayer { input, requantize: Requantize { multiplier, bias, finish }, scale } = fake;
+            let (weight, multiplier, bias) = (accelerator.upload(&integers)?, vector(multiplier)?, vector(bias)?);
+            Ok((id, Fake { input: *input, weight, multiplier, bias, finish: *finish, scale: *scale }))
         };
         let fakes = fakes.map(fake).collect::<Result<BTreeMap<_, _>, _>>()?;
-        let own = |(id, node): (NodeId, &crate::graph::Node)| {
+        let own = |(id, node): (NodeId, &Node)| {
             let specs = if fakes.contains_key(&id) { Vec::new() } else { node.op.params(&node.name) };
             specs.iter().map(|spec| accelerator.upload(&params.0[&spec.name])).collect()
         };
@@ -102,10 +104,10 @@ impl DeviceEngine {
 
     fn node(&self, frame: &Frame<'_>, id: NodeId, operands: &Operands<'_, Array, Index>) -> Result<Array, DeviceError> {
         let node = &frame.graph.nodes[id];
-        if let (Some(own), Some(fake), Some(layer)) = (self.fakes.get(&id), frame.fakes.get(&id), Layer::of(&node.op)) {
+        if let (Some(fake), Some(layer)) = (self.fakes.get(&id), Layer::of(&node.op)) {
             let integers = self.accelerator.multiples(&fake.input, operands.inputs[0])?;
-            let sums = self.accelerator.layer(&layer.without_relu(), &integers, &own.weight, None)?;
-            return self.finish(fake, own, &sums);
+            let sums = self.accelerator.layer(&layer.without_relu(), &integers, &fake.weight, None)?;
+            return self.finish(fake, &sums);
         }
         let (value, _) = self.accelerator.forward(node, Norm::Running, operands)?;
         match frame.snaps.get(&id) {
@@ -115,15 +117,15 @@ impl DeviceEngine {
     }
 
     /// From sums of integers to the floats that the layer's output stands for.
-    fn finish(&self, fake: &FakeLayer, own: &Fake, sums: &Array) -> Result<Array, DeviceError> {
+    fn finish(&self, fake: &Fake, sums: &Array) -> Result<Array, DeviceError> {
         let to = self.accelerator.room(&sums.shape)?;
-        let (kernel, [low, high]) = match fake.requantize.finish {
+        let (kernel, [low, high]) = match fake.finish {
             Finish::Bytes(clamp) => ("finish_bytes", [clamp.low, clamp.high]),
             Finish::Floats { low } => ("finish_floats", [low, f32::INFINITY]),
         };
-        let memory = [sums, &own.multiplier, &own.bias, &to].map(Array::memory);
-        let words = args(&memory).words(&[to.len(), to.width()]).float(low).float(high).float(fake.scale);
-        self.accelerator.launch(&turns(kernel, to.len(), words))?;
+        let memory = [sums, &fake.multiplier, &fake.bias, &to].map(Array::memory);
+        let args = Args::new(&memory).words(&[to.len(), to.width()]).float(low).float(high).float(fake.scale);
+        self.accelerator.launch(&turns(kernel, to.len(), args))?;
         Ok(to)
     }
 }

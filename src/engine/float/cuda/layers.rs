@@ -1,13 +1,14 @@
-//! Layers with a weight matrix on a device: the passes that the CPU makes, as launches.
+//! Layers with a weight matrix on a device: the passes that the CPU makes, as launches of `float_layers.cu`.
 
-use super::args;
+use super::blocks;
 use super::memory::{Accelerator, Array};
-use crate::engine::cuda::{DeviceError, Launch, Memory, turns};
+use super::norm::Summand;
+use crate::engine::cuda::{Args, DeviceError, Memory, turns};
 use crate::engine::float::correlate::{BAND_COLUMNS, BAND_ROWS, Filter, Pass};
 use crate::engine::float::ops::linear::{BIAS_ROWS, Layer, Slide};
 
 /// As in `float_layers.cu`: threads of a block, chunks of a sum, and what a block computes.
-const THREADS: u32 = 128;
+const THREADS: usize = 128;
 const DEPTH: usize = 16;
 const POSITIONS: usize = 128;
 const CHANNELS: usize = 64;
@@ -15,6 +16,7 @@ const OUTPUTS: usize = 64;
 const FEW_OUTPUTS: usize = 8;
 
 impl Accelerator {
+    /// A layer's result. `bias` is one of a channel, if there is one.
     pub fn layer(&self, layer: &Layer, input: &Array, weight: &Array, bias: Option<&Array>) -> Result<Array, DeviceError> {
         let output = self.room(&layer.output_shape(&input.shape))?;
         let ([samples, h, w], [_, oh, ow]) = (layer.extent(&input.shape), layer.extent(&output.shape));
@@ -24,6 +26,7 @@ impl Accelerator {
         Ok(output)
     }
 
+    /// Gradient with respect to the input, of this shape, from that of the result before ReLU.
     pub fn input_gradient(&self, layer: &Layer, weight: &Array, gradient: &Array, shape: &[usize]) -> Result<Array, DeviceError> {
         let ([samples, h, w], [_, oh, ow]) = (layer.extent(shape), layer.extent(&gradient.shape));
         let passes = layer.backward_passes([h, w], [oh, ow]);
@@ -35,6 +38,7 @@ impl Accelerator {
         Ok(to)
     }
 
+    /// One pass over all samples of `input`, into its places of `output`.
     fn correlate(
         &self,
         (input, samples): (&Array, usize),
@@ -52,22 +56,23 @@ impl Accelerator {
         let weights = taps_y * taps_x * channels * outputs;
         let packed = self.room(&[weights])?;
         let places = [first as isize, of_y, of_x, of_channel, of_output].map(|n| n as usize);
-        let words = args(&[weight.memory(), packed.memory()]).words(&[taps_y, taps_x, channels, outputs]).words(&places);
-        self.launch(&turns("pack_weights", weights, words))?;
+        let args = Args::new(&[weight.memory(), packed.memory()]).words(&[taps_y, taps_x, channels, outputs]).words(&places);
+        self.launch(&turns("pack_weights", weights, args))?;
 
         let few = outputs <= FEW_OUTPUTS;
         let tile = if few { FEW_OUTPUTS } else { OUTPUTS };
         let kernel = format!("correlate_{POSITIONS}x{tile}{}", if channels % DEPTH == 0 { "" } else { "_any" });
         let memory = [input.memory(), packed.memory(), bias.map_or(Memory::NULL, Array::memory), output.memory()];
-        let args = args(&memory)
+        let args = Args::new(&memory)
             .words(&[samples, pass.input[0], pass.input[1], channels, taps_y, taps_x, pass.step])
             .words(&pass.origin.map(|n| n as usize))
             .words(&[pass.output[0], pass.output[1], outputs, output.len() / samples, pass.base, pass.row_stride, pass.column_stride])
             .words(&[usize::from(relu)]);
         let grid = [positions.div_ceil(POSITIONS), outputs.div_ceil(tile), 1];
-        self.launch(&blocks(&kernel, grid, args)?)
+        self.launch(&blocks(&kernel, THREADS, grid, args)?)
     }
 
+    /// Gradient with respect to the weight, from that of the result before ReLU.
     pub fn weight_gradient(&self, layer: &Layer, input: &Array, gradient: &Array) -> Result<Array, DeviceError> {
         let slide = layer.slide(&input.shape, &gradient.shape);
         let Slide { samples, image: [image_height, image_width], windows: [height, width], channels, outputs, taps, step, padding, .. } =
@@ -86,53 +91,26 @@ impl Accelerator {
             (false, false) => ("weight_gradient_64x64_any", OUTPUTS),
         };
         let channel_tiles = channels.div_ceil(CHANNELS);
-        let words = args(&[image.memory(), windows.memory(), parts.memory()])
+        let args = Args::new(&[image.memory(), windows.memory(), parts.memory()])
             .words(&[image_height, image_width, channels, height, width, outputs, taps, step, padding, channel_tiles])
             .words(&[BAND_ROWS, BAND_COLUMNS, bands_x, bands]);
-        self.launch(&blocks(kernel, [taps * taps * channel_tiles, outputs.div_ceil(tile), samples * bands], words)?)?;
-        self.sum_parts(&parts, samples * bands, [taps * taps, channels, outputs], &layer.weight_shape())
+        let grid = [taps * taps * channel_tiles, outputs.div_ceil(tile), samples * bands];
+        self.launch(&blocks(kernel, THREADS, grid, args)?)?;
+        self.sum_parts(&parts, [taps * taps, channels, outputs], &layer.weight_shape())
     }
 
     /// Sum over all positions: the gradient of a bias.
     pub fn bias_gradient(&self, gradient: &Array) -> Result<Array, DeviceError> {
         let channels = gradient.width();
-        let rows = gradient.len() / channels.max(1);
-        if rows == 0 {
-            return self.zeros(&[channels]);
-        }
-        let pieces = rows.div_ceil(BIAS_ROWS);
-        let parts = self.words(vec![pieces, channels], pieces * channels)?;
-        self.sum_rows("sum_rows_float", [gradient.memory(), Memory::NULL, Memory::NULL], &parts, [rows, channels, BIAS_ROWS])?;
-        self.sum_parts(&parts, pieces, [1, 1, channels], &[channels])
+        let parts = self.sum_rows(Summand::Floats(gradient), BIAS_ROWS)?;
+        self.sum_parts(&parts, [1, 1, channels], &[channels])
     }
 
-    /// The sums of each column over pieces of so many rows.
-    pub fn sum_rows(
-        &self,
-        kernel: &str,
-        [values, inputs, mean]: [Memory; 3],
-        parts: &Array,
-        [rows, channels, piece]: [usize; 3],
-    ) -> Result<(), DeviceError> {
-        // Of `float_norm.cu`.
-        const SUM_CHANNELS: usize = 32;
-        let words = args(&[values, inputs, mean, parts.memory()]).words(&[rows, channels, piece]);
-        let grid = [rows.div_ceil(piece), channels.div_ceil(SUM_CHANNELS), 1];
-        self.launch(&Launch { threads: 256, ..blocks(kernel, grid, words)? })
-    }
-
-    /// One after the other; `[taps, channels, outputs]` become `[outputs, channels, taps]`.
-    fn sum_parts(&self, parts: &Array, count: usize, sizes: [usize; 3], shape: &[usize]) -> Result<Array, DeviceError> {
+    /// `[parts, taps, channels, outputs]` added up, one after the other, as `[outputs, channels, taps]`, which is `shape`.
+    fn sum_parts(&self, parts: &Array, sizes: [usize; 3], shape: &[usize]) -> Result<Array, DeviceError> {
         let sum = self.room(shape)?;
-        let words = args(&[parts.memory(), sum.memory()]).words(&[count]).words(&sizes);
-        self.launch(&turns("sum_parts", sizes.iter().product(), words))?;
+        let args = Args::new(&[parts.memory(), sum.memory()]).words(&[parts.shape[0]]).words(&sizes);
+        self.launch(&turns("sum_parts", sizes.iter().product(), args))?;
         Ok(sum)
     }
-}
-
-fn blocks(kernel: &str, grid: [usize; 3], args: crate::engine::cuda::Args) -> Result<Launch, DeviceError> {
-    if grid[1..].iter().any(|&n| n > 65_535) {
-        return Err(DeviceError::Plan(format!("{kernel}: a grid of {grid:?} blocks")));
-    }
-    Ok(Launch { kernel: kernel.to_owned(), grid: grid.map(|n| n as u32), threads: THREADS, args })
 }

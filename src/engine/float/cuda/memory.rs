@@ -1,6 +1,6 @@
 //! A GPU's memory as arrays that are given out, and given back when nobody has them any more.
 
-use crate::engine::cuda::{Device, DeviceError, Driver, Launch, Memory, bytes, bytes_mut, turns};
+use crate::engine::cuda::{Args, Device, DeviceError, Driver, Launch, Memory, bytes, bytes_mut, turns};
 use ndarray::ArrayD;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -20,13 +20,14 @@ pub struct Accelerator {
 /// Memory that was given back, by its size.
 type Spare = Mutex<BTreeMap<usize, Vec<Memory>>>;
 
-/// Numbers on the device, channels-last like those of the CPU; copies are the same numbers.
+/// Numbers on the device, channels-last like those of the CPU: floats if nothing else is said. Copies are the same numbers.
 #[derive(Clone)]
 pub struct Array {
     pub shape: Vec<usize>,
     block: Arc<Block>,
 }
 
+/// Memory of which nobody else has a part.
 struct Block {
     memory: Memory,
     bytes: usize,
@@ -82,7 +83,7 @@ impl Accelerator {
         self.fault.get().is_none()
     }
 
-    /// It is not used any more.
+    /// Gives it up: whoever asks next is on the CPU.
     pub fn fail(&self, error: &DeviceError) {
         if self.fault.set(error.clone()).is_ok() {
             tracing::error!(%error, "the GPU failed; the CPU goes on, to the same results");
@@ -92,13 +93,19 @@ impl Accelerator {
     /// Room for floats, which are whatever they are.
     pub fn room(&self, shape: &[usize]) -> Result<Array, DeviceError> {
         let elements = shape.iter().product::<usize>();
-        if u32::try_from(elements).is_err() {
-            return Err(DeviceError::Plan(format!("an array of {elements} numbers; kernels count them in 32 bits")));
+        // Threads that take turns step beyond the last number by less than this.
+        if i32::try_from(elements).is_err() {
+            return Err(DeviceError::Plan(format!("an array of {elements} numbers; kernels count to 2^31")));
         }
         self.words(shape.to_vec(), elements)
     }
 
-    /// Room for so many words of 32 bits.
+    /// Room for doubles.
+    pub fn doubles(&self, shape: &[usize]) -> Result<Array, DeviceError> {
+        self.words(shape.to_vec(), 2 * shape.iter().product::<usize>())
+    }
+
+    /// Room for so many words of 32 bits, however many numbers they make.
     pub fn words(&self, shape: Vec<usize>, words: usize) -> Result<Array, DeviceError> {
         let bytes = size_class(4 * words);
         let found = locked(&self.spare).get_mut(&bytes).and_then(Vec::pop);
@@ -122,41 +129,47 @@ impl Accelerator {
         }
     }
 
+    /// Floats that are zero.
     pub fn zeros(&self, shape: &[usize]) -> Result<Array, DeviceError> {
         let array = self.room(shape)?;
-        self.launch(&turns("zero", array.len(), super::args(&[array.memory()]).words(&[array.len()])))?;
+        self.launch(&turns("zero", array.len(), Args::new(&[array.memory()]).words(&[array.len()])))?;
         Ok(array)
     }
 
+    /// A copy on the device.
     pub fn upload(&self, host: &ArrayD<f32>) -> Result<Array, DeviceError> {
         self.upload_floats(host.shape(), host.as_slice().ok_or_else(|| DeviceError::Plan("an array is not in standard layout".into()))?)
     }
 
+    /// As [`Accelerator::upload`], of numbers in standard layout.
     pub fn upload_floats(&self, shape: &[usize], floats: &[f32]) -> Result<Array, DeviceError> {
         let array = self.room(shape)?;
         locked(&self.device).upload(array.memory(), bytes(floats))?;
         Ok(array)
     }
 
+    /// A row of words.
     pub fn upload_words(&self, words: &[u32]) -> Result<Array, DeviceError> {
         let array = self.words(vec![words.len()], words.len())?;
         locked(&self.device).upload(array.memory(), bytes(words))?;
         Ok(array)
     }
 
+    /// A copy of floats, when all that was asked for has happened.
     pub fn download(&self, array: &Array) -> Result<ArrayD<f32>, DeviceError> {
         let mut floats = vec![0f32; array.len()];
         locked(&self.device).download(array.memory(), bytes_mut(&mut floats))?;
         Ok(ArrayD::from_shape_vec(array.shape.clone(), floats).expect("as many as the shape says"))
     }
 
-    /// Doubles, two words each.
+    /// As [`Accelerator::download`], of doubles: two words each.
     pub fn download_doubles(&self, array: &Array) -> Result<Vec<f64>, DeviceError> {
         let mut words = vec![0u32; 2 * array.len()];
         locked(&self.device).download(array.memory(), bytes_mut(&mut words))?;
         Ok(words.as_chunks().0.iter().map(|&[low, high]| f64::from_bits(u64::from(low) | u64::from(high) << 32)).collect())
     }
 
+    /// Runs a kernel behind all that was asked for before.
     pub fn launch(&self, launch: &Launch) -> Result<(), DeviceError> {
         locked(&self.device).launch(launch)
     }

@@ -1,15 +1,17 @@
 //! Float networks on NVIDIA GPUs, forwards and backwards: the CPU's operations as launches of our kernels. See `docs/gpu.md`.
 //!
 //! * `memory.rs` gives memory out and takes it back.
-//! * `layers.rs` has the layers with a weight matrix, `operations.rs` all other operations, as launches.
+//! * `layers.rs`, `norm.rs` and `values.rs` have the operations as launches: one file for each of the files of kernels.
 //! * Here they are a [`Backend`], on which the walk is the CPU's.
+//! * `engine.rs` runs a network forwards only, which keeps nothing.
 
 mod engine;
 mod layers;
 mod memory;
-mod operations;
+mod norm;
 #[cfg(test)]
 mod tests;
+mod values;
 
 pub use engine::{DeviceEngine, Frame};
 pub use memory::{Accelerator, Array};
@@ -20,16 +22,23 @@ use super::ops::linear::Layer;
 use super::snap::Snap;
 use super::tape::{BatchStatistics, DeviceWalk, Gradients, Norm};
 use super::walk::{Asked, Task, Walk};
-use crate::engine::cuda::{Args, DeviceError, Memory};
+use crate::engine::cuda::{Args, DeviceError, Launch};
 use crate::graph::{Node, NodeId, Op, PillarIndex};
 use ndarray::ArrayD;
-use operations::{Index, Statistics};
+use norm::Statistics;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use values::Index;
 
-fn args(pointers: &[Memory]) -> Args {
-    Args::new(pointers)
+/// A launch whose blocks have each a part of their own.
+fn blocks(kernel: &str, threads: usize, grid: [usize; 3], args: Args) -> Result<Launch, DeviceError> {
+    // Of CUDA.
+    const MOST: [usize; 3] = [i32::MAX as usize, 65_535, 65_535];
+    if grid.iter().zip(MOST).any(|(&n, most)| n > most) {
+        return Err(DeviceError::Plan(format!("{kernel}: a grid of {grid:?} blocks; at most {MOST:?} can be")));
+    }
+    Ok(Launch { kernel: kernel.to_owned(), grid: grid.map(|n| n as u32), threads: threads as u32, args })
 }
 
 /// Runs a graph forwards on a device; nothing if it fails.
@@ -66,6 +75,7 @@ impl<'a> DeviceWalk<f32> for Walk<'a, f32, Arc<Accelerator>> {
     }
 }
 
+/// What a gradient needs besides operands and results.
 pub(super) enum Saved {
     Nothing,
     Statistics(Statistics),

@@ -66,10 +66,12 @@ impl Builder<'_> {
                     let rows = if node.shape[0] == Dim::Points { counts.offset(4) } else { counts };
                     turns("linear", most, Args::new(&[of(0), weights, bias, to, rows]).words(&[inputs, outputs, usize::from(relu)]))
                 }
-                Op::PillarMax => turns("pillar_max", most, Args::new(&[of(0), Memory::NULL, to, offsets, counts]).words(&[width(id), 0])),
+                Op::PillarMax => {
+                    turns("pillar_max", most, Args::new(&[of(0), Memory::NULL, to, Memory::NULL, offsets, counts]).words(&[width(id), 0]))
+                }
                 Op::PillarConcat => {
                     let widths = [width(node.inputs[0]), width(node.inputs[1])];
-                    turns("pillar_concat", most, Args::new(&[of(0), of(1), to, offsets, counts]).words(&widths))
+                    turns("pillar_concat", most, Args::new(&[of(0), of(1), to, Memory::NULL, offsets, counts]).words(&widths))
                 }
                 _ => continue,
             };
