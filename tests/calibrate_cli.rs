@@ -11,6 +11,7 @@ use lidar_ptq::sensor::assemble;
 use safetensors::SafeTensors;
 use safetensors::tensor::Dtype;
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
@@ -96,12 +97,25 @@ fn what_nobody_reads_changes_no_box() {
     for frame in 0..6 {
         let points = assemble(&scene(frame), &model.config().points).expect("has the fields");
         sparse.count_clipped(frame == 3);
+        whole.count_clipped(frame == 3);
         let found = sparse.detect(points.view()).expect("runs").boxes;
         assert!(!found.is_empty());
         let mut maps = 0;
         let expected = whole.detect_inspecting(points.view(), &mut |m| maps = m.iter().count()).expect("runs").boxes;
         assert_eq!(found, expected, "frame {frame}");
         assert!(maps >= 6, "{maps}");
+        // What is computed everywhere is counted everywhere, the rest where it is computed.
+        let counts = |detector: &Detector| detector.clipped().into_iter().collect::<BTreeMap<_, _>>();
+        let (some, all) = (counts(&sparse), counts(&whole));
+        assert_eq!(all.is_empty(), frame != 3);
+        for (layer, count) in &all {
+            let own = some.get(layer).copied().unwrap_or_default();
+            let is_deferred = layer.contains("tasks") && !layer.contains("hm");
+            assert!(
+                if is_deferred { own.of < count.of && own.clipped <= count.clipped } else { own == *count },
+                "{layer}: {own:?} {count:?}"
+            );
+        }
     }
 }
 

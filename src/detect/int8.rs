@@ -12,7 +12,6 @@ pub struct Int8Network {
     engine: Int8Engine,
     /// Maps that came back, to be written again.
     spare: HeadMaps,
-    counts_clipped: bool,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -33,7 +32,7 @@ impl Int8Network {
         let of_task = |task: usize| regressed().map(|role| format!("task{task}.{}", role.name())).collect();
         let groups: Vec<Vec<String>> = (0..head.tasks.len()).map(of_task).collect();
         let engine = Int8Engine::with_deferred(model.graph(), model.params(), &quantization.scheme, isa, &groups)?;
-        Ok(Self { engine, spare: HeadMaps::new(), counts_clipped: false })
+        Ok(Self { engine, spare: HeadMaps::new() })
     }
 
     pub fn engine(&self) -> &Int8Engine {
@@ -50,9 +49,6 @@ impl Network for Int8Network {
     }
 
     fn run_at_cells(&mut self, input: &PillarInput, choose: &mut ChooseCells<'_>) -> Result<HeadMaps, NetworkError> {
-        if self.counts_clipped {
-            return self.run(input);
-        }
         self.engine.run_first(&input.to_inputs())?;
         let mut maps = std::mem::take(&mut self.spare);
         self.engine.maps().filter(|map| map.group.is_none()).for_each(|map| copy(&map, &mut maps));
@@ -74,7 +70,6 @@ impl Network for Int8Network {
     }
 
     fn count_clipped(&mut self, count: bool) {
-        self.counts_clipped = count;
         self.engine.count_clipped(count);
     }
 

@@ -5,10 +5,11 @@ mod images;
 mod report;
 
 pub use clipped::Clipped;
+use clipped::Ends;
 pub use report::StepReport;
 
 use super::aligned::AlignedBytes;
-use super::conv::{Conv, EmptyOutput, Sparse, To};
+use super::conv::{COMPUTE, Conv, EmptyOutput, Sparse, To};
 use super::cpu::Kernels;
 use super::lower::{LowerError, lower};
 use super::plan::{FloatView, Plan, PlannedOutput, Source, Step, StepKind, View};
@@ -180,7 +181,7 @@ impl Int8Engine {
     }
 
     /// The rest, once after [`Int8Engine::run_first`]: `pixels` of each group's outputs, `y * width + x`. Elsewhere these outputs
-    /// mean nothing, and no clipped activations are counted.
+    /// mean nothing.
     pub fn run_deferred(&mut self, pixels: &[Vec<usize>]) {
         self.partial = true;
         for (group, pixels) in pixels.iter().enumerate().take(self.groups) {
@@ -189,6 +190,7 @@ impl Int8Engine {
                 let start = Instant::now();
                 self.run_conv(at);
                 self.times[at] = start.elapsed();
+                self.count(at);
             }
         }
     }
@@ -218,10 +220,19 @@ impl Int8Engine {
         let start = Instant::now();
         self.run_step(at, inputs)?;
         self.times[at] = start.elapsed();
-        if let Some(clipped) = &mut self.clipped {
-            clipped[at] = clipped::count(&self.plan, at, &self.memory, &self.seen);
-        }
+        self.count(at);
         Ok(())
+    }
+
+    /// Counts clipped activations of a step that has just run, if they are to be counted.
+    fn count(&mut self, at: usize) {
+        let partial = self.is_partial(at);
+        let (Some(clipped), Some(ends)) = (&mut self.clipped, Ends::of(&self.plan, at)) else { return };
+        let (todo, seen) = (&self.todo[at], &self.seen[ends.buffer]);
+        // Where nothing is known of an empty canvas, every pixel counts.
+        let all = self.plan.buffers[ends.buffer].repeat.is_none();
+        let which = |pixel: usize| if partial { todo[pixel] == COMPUTE } else { all || seen[pixel] != 0 };
+        clipped[at] = ends.count(&self.plan, &self.memory, which);
     }
 
     pub(super) fn run_step(&mut self, at: usize, inputs: &Inputs<f32>) -> Result<(), Int8Error> {

@@ -4,13 +4,14 @@
 use super::Int8Engine;
 use crate::engine::int8::aligned::AlignedBytes;
 use crate::engine::int8::conv::To;
-use crate::engine::int8::plan::{Buffer, Plan, StepKind};
+use crate::engine::int8::plan::{Plan, StepKind};
+use rayon::prelude::*;
 
 /// Of the activations that a step wrote as integers, those at the greatest byte, or at the least where that is not zero.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Clipped {
     pub clipped: u64,
-    /// Activations of pixels that see something.
+    /// Activations of pixels that see something; of [deferred](super::Int8Engine::run_deferred) layers, of those that were wanted.
     pub of: u64,
 }
 
@@ -62,22 +63,48 @@ impl Ends {
     }
 }
 
-/// Of a step that has just run.
-pub(super) fn count(plan: &Plan, step: usize, memory: &[AlignedBytes], seen: &[Vec<u8>]) -> Clipped {
-    let Some(Ends { buffer, first, channels, low, high }) = Ends::of(plan, step) else { return Clipped::default() };
-    let (buffer, seen): (&Buffer, &[u8]) = (&plan.buffers[buffer], &seen[buffer]);
-    let bytes = &memory[buffer.slot];
-    let mut sum = Clipped::default();
-    for y in 0..buffer.height {
-        for x in 0..buffer.width {
-            // Where nothing is known of an empty canvas, every pixel counts.
-            if buffer.repeat.is_some() && seen[y * buffer.width + x] == 0 {
-                continue;
-            }
-            let pixel = &bytes[buffer.at(y, x) + first..][..channels];
-            sum.clipped += pixel.iter().filter(|&&byte| byte == high || Some(byte) == low).count() as u64;
-            sum.of += channels as u64;
-        }
+impl Ends {
+    /// Of a step that has just run, at the pixels of its buffer that `which` names.
+    pub(super) fn count(&self, plan: &Plan, memory: &[AlignedBytes], which: impl Fn(usize) -> bool + Sync) -> Clipped {
+        let buffer = &plan.buffers[self.buffer];
+        let bytes = &memory[buffer.slot];
+        let row = |y: usize| {
+            let pixels = (0..buffer.width).filter(|x| which(y * buffer.width + x));
+            pixels.fold(Clipped::default(), |sum, x| {
+                let pixel = &bytes[buffer.at(y, x) + self.first..][..self.channels];
+                Clipped {
+                    clipped: sum.clipped + count_ends(pixel, self.low.unwrap_or(self.high), self.high),
+                    of: sum.of + self.channels as u64,
+                }
+            })
+        };
+        let add = |a: Clipped, b: Clipped| Clipped { clipped: a.clipped + b.clipped, of: a.of + b.of };
+        (0..buffer.height).into_par_iter().map(row).reduce(Clipped::default, add)
     }
-    sum
+}
+
+/// How many bytes are one of the two.
+fn count_ends(bytes: &[u8], low: u8, high: u8) -> u64 {
+    // A byte can hold the count of so many, and compilers make vectors of bytes of this.
+    let few = |bytes: &[u8]| bytes.iter().fold(0u8, |sum, &byte| sum + u8::from((byte == low) | (byte == high)));
+    bytes.chunks(255).map(|bytes| u64::from(few(bytes))).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::Rng;
+
+    #[test]
+    fn ends_are_counted_as_one_by_one() {
+        let mut rng = Rng::new(1, "ends");
+        for length in [0, 1, 31, 254, 255, 256, 511, 900] {
+            let bytes: Vec<u8> = (0..length).map(|_| [0, 7, 255, 255][rng.index(4)]).collect();
+            for [low, high] in [[0, 255], [255, 255], [7, 7], [1, 254]] {
+                let expected = bytes.iter().filter(|&&b| b == low || b == high).count() as u64;
+                assert_eq!(count_ends(&bytes, low, high), expected, "{length} {low} {high}");
+            }
+        }
+        assert_eq!(count_ends(&[9; 1000], 0, 9), 1000);
+    }
 }
