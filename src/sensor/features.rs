@@ -85,23 +85,24 @@ pub fn assemble(cloud: &PointCloud, config: &PointsConfig) -> Result<Array2<f32>
     let mut matrix = Array2::zeros((cloud.len(), features));
     let (rows, out) = (data.as_slice().unwrap_or_default(), matrix.as_slice_mut().unwrap_or_default());
     if features > 0 {
-        out.par_chunks_mut(ROWS * features).zip(rows.par_chunks(ROWS * width)).for_each(|(out, rows)| {
-            for (out, row) in out.chunks_exact_mut(features).zip(rows.chunks_exact(width)) {
-                for (value, source) in out.iter_mut().zip(&sources) {
-                    *value = match *source {
-                        Source::Column(i) => finite_or_zero(row[i]),
-                        Source::Intensity(i) => config.intensity.apply(row[i]),
-                        Source::Constant(value) => value,
-                    };
-                }
+        let fill = |(out, rows): (&mut [f32], &[f32])| {
+            for (i, source) in sources.iter().enumerate() {
+                source.fill(rows, width, out[i..].iter_mut().step_by(features), &config.intensity);
             }
-        });
+        };
+        if cloud.len() > ALONE {
+            out.par_chunks_mut(TILE * features).zip(rows.par_chunks(TILE * width)).for_each(fill);
+        } else {
+            out.chunks_mut(TILE * features).zip(rows.chunks(TILE * width)).for_each(fill);
+        }
     }
     Ok(matrix)
 }
 
-/// Points of a parallel piece.
-const ROWS: usize = 8192;
+/// Points whose columns are filled one after the other: they stay in the first cache.
+const TILE: usize = 256;
+/// So many points are faster filled than other threads are woken up.
+const ALONE: usize = 1 << 18;
 
 /// Where a feature comes from.
 enum Source {
@@ -125,6 +126,16 @@ impl Source {
                 None if name == "time" => Ok(Self::Constant(0.0)),
                 None => Err(FeatureError::NoField { frame, field: name.into(), found: found() }),
             },
+        }
+    }
+
+    /// A value for each row of the cloud, which is `width` wide.
+    fn fill<'v>(&self, rows: &[f32], width: usize, values: impl Iterator<Item = &'v mut f32>, intensity: &IntensityTransform) {
+        let column = |i: usize| rows[i..].iter().step_by(width);
+        match *self {
+            Self::Column(i) => values.zip(column(i)).for_each(|(value, &raw)| *value = finite_or_zero(raw)),
+            Self::Intensity(i) => values.zip(column(i)).for_each(|(value, &raw)| *value = intensity.apply(raw)),
+            Self::Constant(constant) => values.for_each(|value| *value = constant),
         }
     }
 }
@@ -159,6 +170,17 @@ mod tests {
         let intensity = IntensityTransform { field: "reflectivity".into(), scale: 0.5, offset: 1.0, ..Default::default() };
         let matrix = assemble(&cloud(), &config(&["x", "y", "z", "ring", "intensity", "time"], intensity)).unwrap();
         assert_eq!(matrix, array![[1.0, 2.0, 3.0, 7.0, 51.0, 0.0], [4.0, 5.0, 6.0, 8.0, 0.0, 0.0]]);
+    }
+
+    #[test]
+    fn every_point_has_its_row_in_clouds_for_one_thread_and_for_several() {
+        for points in [0, 1, TILE + 1, ALONE + 1] {
+            let data = Array2::from_shape_fn((points, 3), |(i, j)| (i + j) as f32);
+            let cloud = PointCloud { fields: ["x", "y", "z"].map(str::to_owned).to_vec(), data, ..cloud() };
+            let matrix = assemble(&cloud, &config(&["z", "time", "x"], IntensityTransform::default())).unwrap();
+            let expected = Array2::from_shape_fn((points, 3), |(i, j)| [(i + 2) as f32, 0.0, i as f32][j]);
+            assert_eq!(matrix, expected);
+        }
     }
 
     #[test]
