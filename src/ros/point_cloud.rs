@@ -3,6 +3,7 @@
 use crate::ros::msg::sensor_msgs::{PointCloud2, PointCloud2Ref, PointField};
 use crate::ros::msg::std_msgs::Header;
 use crate::sensor::PointCloud;
+use crate::sensor::columns::{TILE, column_mut};
 use ndarray::Array2;
 
 const COORDINATES: [&str; 3] = ["x", "y", "z"];
@@ -239,9 +240,6 @@ impl Column {
     }
 }
 
-/// Points whose columns are read one after the other: their bytes and their numbers stay in the first cache.
-const TILE: usize = 256;
-
 /// Appends a row of values for each point with finite coordinates; returns how many points were dropped.
 #[inline]
 fn gather<'a>(
@@ -257,7 +255,7 @@ fn gather<'a>(
     for points in tiles {
         let tile = &mut tile[..points.len() / point_step * width];
         for (i, column) in columns.iter().enumerate() {
-            column.read(points.chunks_exact(point_step), tile[i..].iter_mut().step_by(width), number);
+            column.read(points.chunks_exact(point_step), column_mut(tile, width, i), number);
         }
         let stands = |row: &&[f32]| row[..COORDINATES.len()].iter().all(|v| v.is_finite());
         let before = values.len();

@@ -1,7 +1,8 @@
 //! The matrix that a network is fed with: chosen columns of a cloud, intensity transformed.
 
+use super::columns::{TILE, column, column_mut};
 use super::{PointCloud, PointTime, SweepsConfig};
-use ndarray::Array2;
+use ndarray::{Array2, CowArray, Ix2};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -59,6 +60,11 @@ pub enum FeatureError {
 }
 
 impl IntensityTransform {
+    /// Whether finite values stay what they are.
+    fn is_identity(&self) -> bool {
+        (self.scale, self.offset, self.clip, self.tanh, self.constant) == (1.0, 0.0, None, false, None)
+    }
+
     /// What the network gets for one raw value. Without finite result (the sensor gave none): 0.
     pub fn apply(&self, raw: f32) -> f32 {
         let scaled = raw * self.scale + self.offset;
@@ -74,20 +80,29 @@ impl IntensityTransform {
 /// The network's input `[points, features]`, a row per point of the cloud in its order, columns as in `config.features`.
 ///
 /// `time` is the cloud's column of that name (seconds of lag, see [`super::SweepBuffer`]), or 0. Values that are not
-/// finite become 0: one of them would spoil every cell of the map that the network's convolutions can reach.
-pub fn assemble(cloud: &PointCloud, config: &PointsConfig) -> Result<Array2<f32>, FeatureError> {
+/// finite become 0: one of them would spoil every cell of the map that the network's convolutions can reach. A cloud that is like that
+/// already is not copied.
+///
+/// # Errors
+/// A feature that the cloud does not have, or bounds of intensity in the wrong order.
+pub fn assemble<'c>(cloud: &'c PointCloud, config: &PointsConfig) -> Result<CowArray<'c, f32, Ix2>, FeatureError> {
     if let Some([low, high]) = config.intensity.clip.filter(|[low, high]| low > high) {
         return Err(FeatureError::Clip { low, high });
     }
     let sources = config.features.iter().map(|feature| Source::of(feature, cloud, config)).collect::<Result<Vec<_>, _>>()?;
     let (width, features) = (cloud.fields.len(), sources.len());
     let data = cloud.data.as_standard_layout();
+    let rows = data.as_slice().unwrap_or_default();
+    let are_columns = width == features && sources.iter().enumerate().all(|(i, source)| source.is_column(i, &config.intensity));
+    if are_columns && all_finite(rows) {
+        return Ok(cloud.data.view().into());
+    }
     let mut matrix = Array2::zeros((cloud.len(), features));
-    let (rows, out) = (data.as_slice().unwrap_or_default(), matrix.as_slice_mut().unwrap_or_default());
+    let out = matrix.as_slice_mut().unwrap_or_default();
     if features > 0 {
         let fill = |(out, rows): (&mut [f32], &[f32])| {
             for (i, source) in sources.iter().enumerate() {
-                source.fill(rows, width, out[i..].iter_mut().step_by(features), &config.intensity);
+                source.fill(rows, width, column_mut(out, features, i), &config.intensity);
             }
         };
         if cloud.len() > ALONE {
@@ -96,11 +111,9 @@ pub fn assemble(cloud: &PointCloud, config: &PointsConfig) -> Result<Array2<f32>
             out.chunks_mut(TILE * features).zip(rows.chunks(TILE * width)).for_each(fill);
         }
     }
-    Ok(matrix)
+    Ok(matrix.into())
 }
 
-/// Points whose columns are filled one after the other: they stay in the first cache.
-const TILE: usize = 256;
 /// So many points are faster filled than other threads are woken up.
 const ALONE: usize = 1 << 18;
 
@@ -129,12 +142,20 @@ impl Source {
         }
     }
 
+    /// Whether it is the cloud's column `i`, as it stands there where it is finite.
+    fn is_column(&self, i: usize, intensity: &IntensityTransform) -> bool {
+        match *self {
+            Self::Column(column) => column == i,
+            Self::Intensity(column) => column == i && intensity.is_identity(),
+            Self::Constant(_) => false,
+        }
+    }
+
     /// A value for each row of the cloud, which is `width` wide.
     fn fill<'v>(&self, rows: &[f32], width: usize, values: impl Iterator<Item = &'v mut f32>, intensity: &IntensityTransform) {
-        let column = |i: usize| rows[i..].iter().step_by(width);
         match *self {
-            Self::Column(i) => values.zip(column(i)).for_each(|(value, &raw)| *value = finite_or_zero(raw)),
-            Self::Intensity(i) => values.zip(column(i)).for_each(|(value, &raw)| *value = intensity.apply(raw)),
+            Self::Column(i) => values.zip(column(rows, width, i)).for_each(|(value, &raw)| *value = finite_or_zero(raw)),
+            Self::Intensity(i) => values.zip(column(rows, width, i)).for_each(|(value, &raw)| *value = intensity.apply(raw)),
             Self::Constant(constant) => values.for_each(|value| *value = constant),
         }
     }
@@ -142,6 +163,11 @@ impl Source {
 
 fn finite_or_zero(value: f32) -> f32 {
     if value.is_finite() { value } else { 0.0 }
+}
+
+fn all_finite(values: &[f32]) -> bool {
+    // Without a way out after each value, vectors of them are looked at.
+    values.chunks(1024).all(|chunk| chunk.iter().fold(true, |all, v| all & v.is_finite()))
 }
 
 #[cfg(test)]

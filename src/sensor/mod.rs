@@ -1,6 +1,7 @@
 //! What sensors deliver: images, and point clouds from wherever, gathered over time, and the matrix that a network is fed with.
 
 mod cloud;
+pub(crate) mod columns;
 mod features;
 pub mod files;
 mod image;

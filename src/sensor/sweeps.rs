@@ -1,5 +1,6 @@
 //! Sweeps gathered over time: the newest cloud and older ones, moved to where the sensor is now.
 
+use super::columns::{TILE, column, column_mut};
 use super::track::{PoseTrack, TrackError};
 use super::{PointCloud, Stamp, TransformBuffer, TransformError};
 use crate::geometry::Pose;
@@ -198,16 +199,19 @@ impl Merged {
             fields.push("time".into());
             fields.len() - 1
         });
-        let mut values = Vec::with_capacity((newest.len() + older_points) * fields.len());
+        let (width, old_width) = (fields.len(), newest.fields.len());
+        let mut values = Vec::with_capacity((newest.len() + older_points) * width);
         let data = newest.data.as_standard_layout();
         let rows = data.as_slice().unwrap_or_default();
-        if newest.fields.len() == fields.len() {
+        if width == old_width {
             // An own time stands in the rows already.
             values.extend_from_slice(rows);
         } else {
-            for row in rows.chunks_exact(newest.fields.len()) {
-                values.extend_from_slice(row);
-                values.push(0.0);
+            values.resize(newest.len() * width, 0.0);
+            for (to, rows) in values.chunks_mut(TILE * width).zip(rows.chunks(TILE * old_width)) {
+                for i in 0..old_width {
+                    column_mut(to, width, i).zip(column(rows, old_width, i)).for_each(|(to, value)| *to = *value);
+                }
             }
         }
         Self { fields, time_column, values }
@@ -270,13 +274,18 @@ impl Merged {
 fn without_ego_points(cloud: &PointCloud, [half_length, half_width]: [f32; 2]) -> PointCloud {
     let rows = cloud.data.as_standard_layout();
     let rows = rows.as_slice().unwrap_or_default();
+    let width = cloud.fields.len();
     let mut kept = Vec::with_capacity(rows.len());
-    for row in rows.chunks_exact(cloud.fields.len()) {
-        if row[0].abs() >= half_length || row[1].abs() >= half_width {
-            kept.extend_from_slice(row);
+    // The ego vehicle's points are few: what lies between two of them is copied at once.
+    let mut from = 0;
+    for (i, row) in rows.chunks_exact(width).enumerate() {
+        if row[0].abs() < half_length && row[1].abs() < half_width {
+            kept.extend_from_slice(&rows[from..i * width]);
+            from = (i + 1) * width;
         }
     }
-    let shape = (kept.len() / cloud.fields.len(), cloud.fields.len());
+    kept.extend_from_slice(&rows[from..]);
+    let shape = (kept.len() / width, width);
     let data = Array2::from_shape_vec(shape, kept).expect("whole rows were kept");
     PointCloud { stamp: cloud.stamp, frame_id: cloud.frame_id.clone(), fields: cloud.fields.clone(), data }
 }

@@ -56,7 +56,7 @@ impl ExampleSource for DatasetExamples {
 
     fn example(&self, index: usize) -> Result<Example, ExampleError> {
         let frame = self.dataset.frame(index, &self.points.sweeps)?;
-        Ok(Example { points: assemble(&frame.cloud, &self.points)?, boxes: self.training_boxes(&frame.objects) })
+        Ok(Example { points: assemble(&frame.cloud, &self.points)?.into_owned(), boxes: self.training_boxes(&frame.objects) })
     }
 
     fn boxes(&self, index: usize) -> Result<Vec<TrainingBox>, ExampleError> {

@@ -43,7 +43,7 @@ pub fn write(args: &Args, folder: &Path) -> anyhow::Result<()> {
             let labels = labels(&frame, &classes);
             let (merged, report) = buffer.merge(&frame.cloud, motion);
             if (index + 1) % every == 0 && report.merged == sweeps {
-                let points = assemble(&merged, &detector.points)?;
+                let points = assemble(&merged, &detector.points)?.into_owned();
                 ExampleFolder::write(folder, &format!("{seed:06}_{index:04}"), &points, &labels)?;
             }
         }
