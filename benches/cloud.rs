@@ -3,6 +3,7 @@
 //!     cargo bench --bench cloud -- [--threads 2] [--points 120000] [--runs 50]
 //!
 //! Each run begins after a pause, as in a node that waits for the next cloud: threads are asleep and caches have been used for other things.
+//! What is left is mostly the way to memory and back.
 
 #[allow(dead_code)] // it is the networks', and each bench takes its part
 mod network;

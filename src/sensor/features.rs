@@ -93,15 +93,22 @@ pub fn assemble<'c>(cloud: &'c PointCloud, config: &PointsConfig) -> Result<CowA
     let (width, features) = (cloud.fields.len(), sources.len());
     let data = cloud.data.as_standard_layout();
     let rows = data.as_slice().unwrap_or_default();
-    let are_columns = width == features && sources.iter().enumerate().all(|(i, source)| source.is_column(i, &config.intensity));
-    if are_columns && all_finite(rows) {
-        return Ok(cloud.data.view().into());
-    }
-    let mut matrix = Array2::zeros((cloud.len(), features));
+    // Where rows are as wide as they were, columns that stay what they are need not be filled.
+    let stays = |(i, source): (usize, &Source)| width == features && source.is_column(i, &config.intensity);
+    let mut matrix = if width == features {
+        let finite = all_finite(rows);
+        if finite && sources.iter().enumerate().all(stays) {
+            return Ok(cloud.data.view().into());
+        }
+        let copied = data.to_owned();
+        if finite { copied } else { copied.mapv_into(finite_or_zero) }
+    } else {
+        Array2::zeros((cloud.len(), features))
+    };
     let out = matrix.as_slice_mut().unwrap_or_default();
     if features > 0 {
         let fill = |(out, rows): (&mut [f32], &[f32])| {
-            for (i, source) in sources.iter().enumerate() {
+            for (i, source) in sources.iter().enumerate().filter(|&(i, source)| !stays((i, source))) {
                 source.fill(rows, width, column_mut(out, features, i), &config.intensity);
             }
         };
@@ -194,7 +201,8 @@ mod tests {
     #[test]
     fn columns_in_the_order_asked_for_and_no_time_is_zero() {
         let intensity = IntensityTransform { field: "reflectivity".into(), scale: 0.5, offset: 1.0, ..Default::default() };
-        let matrix = assemble(&cloud(), &config(&["x", "y", "z", "ring", "intensity", "time"], intensity)).unwrap();
+        let cloud = cloud();
+        let matrix = assemble(&cloud, &config(&["x", "y", "z", "ring", "intensity", "time"], intensity)).unwrap();
         assert_eq!(matrix, array![[1.0, 2.0, 3.0, 7.0, 51.0, 0.0], [4.0, 5.0, 6.0, 8.0, 0.0, 0.0]]);
     }
 
@@ -207,6 +215,23 @@ mod tests {
             let expected = Array2::from_shape_fn((points, 3), |(i, j)| [(i + 2) as f32, 0.0, i as f32][j]);
             assert_eq!(matrix, expected);
         }
+    }
+
+    #[test]
+    fn a_cloud_that_is_the_input_already_is_not_copied() {
+        let (names, scaled) = (["x", "y", "intensity"], IntensityTransform { scale: 2.0, ..Default::default() });
+        let cloud = |data| PointCloud { fields: names.map(str::to_owned).to_vec(), data, ..cloud() };
+        let fine = cloud(array![[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]);
+        let same = assemble(&fine, &config(&names, IntensityTransform::default())).unwrap();
+        assert!(same.is_view() && same == fine.data);
+        let twice = assemble(&fine, &config(&names, scaled.clone())).unwrap();
+        assert_eq!(twice, array![[1.0, 2.0, 6.0], [4.0, 5.0, 12.0]]);
+        let other_order = assemble(&fine, &config(&["y", "x", "intensity"], IntensityTransform::default())).unwrap();
+        assert_eq!(other_order, array![[2.0, 1.0, 3.0], [5.0, 4.0, 6.0]]);
+        let unfit = cloud(array![[f32::NAN, 2.0, 3.0], [4.0, 5.0, f32::INFINITY]]);
+        assert_eq!(assemble(&unfit, &config(&names, scaled)).unwrap(), array![[0.0, 2.0, 6.0], [4.0, 5.0, 0.0]]);
+        let mended = assemble(&unfit, &config(&names, IntensityTransform::default())).unwrap();
+        assert_eq!(mended, array![[0.0, 2.0, 3.0], [4.0, 5.0, 0.0]]);
     }
 
     #[test]

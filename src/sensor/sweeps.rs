@@ -1,6 +1,5 @@
 //! Sweeps gathered over time: the newest cloud and older ones, moved to where the sensor is now.
 
-use super::columns::{TILE, column, column_mut};
 use super::track::{PoseTrack, TrackError};
 use super::{PointCloud, Stamp, TransformBuffer, TransformError};
 use crate::geometry::Pose;
@@ -199,19 +198,16 @@ impl Merged {
             fields.push("time".into());
             fields.len() - 1
         });
-        let (width, old_width) = (fields.len(), newest.fields.len());
-        let mut values = Vec::with_capacity((newest.len() + older_points) * width);
+        let mut values = Vec::with_capacity((newest.len() + older_points) * fields.len());
         let data = newest.data.as_standard_layout();
         let rows = data.as_slice().unwrap_or_default();
-        if width == old_width {
+        if newest.fields.len() == fields.len() {
             // An own time stands in the rows already.
             values.extend_from_slice(rows);
         } else {
-            values.resize(newest.len() * width, 0.0);
-            for (to, rows) in values.chunks_mut(TILE * width).zip(rows.chunks(TILE * old_width)) {
-                for i in 0..old_width {
-                    column_mut(to, width, i).zip(column(rows, old_width, i)).for_each(|(to, value)| *to = *value);
-                }
+            for row in rows.chunks_exact(newest.fields.len()) {
+                values.extend_from_slice(row);
+                values.push(0.0);
             }
         }
         Self { fields, time_column, values }
