@@ -95,7 +95,8 @@ fn what_nobody_reads_changes_no_box() {
     let detector = || Detector::new(model.config().clone(), network(&model, isa).expect("runs")).expect("fits");
     let (mut sparse, mut whole) = (detector(), detector());
     for frame in 0..6 {
-        let points = assemble(&scene(frame), &model.config().points).expect("has the fields");
+        let cloud = scene(frame);
+        let points = assemble(&cloud, &model.config().points).expect("has the fields");
         sparse.count_clipped(frame == 3);
         whole.count_clipped(frame == 3);
         let found = sparse.detect(points.view()).expect("runs").boxes;
@@ -275,7 +276,8 @@ fn layers_stay_float_by_name_and_four_bits_are_packed() {
     let model = Model::load(&at.join("q.safetensors")).expect("loaded");
     assert!(model.quantization().is_some_and(|q| q.scheme.float.contains_key("bbox_head.shared_conv.0")));
     let config = model.config().clone();
-    let points = assemble(&scene(1), &config.points).expect("fields");
+    let cloud = scene(1);
+    let points = assemble(&cloud, &config.points).expect("fields");
     let pillars = Pillarizer::new(&config).expect("valid").pillarize(points.view()).expect("pillars");
     let fake = FloatNetwork::fake_quantized(&model).expect("fits").run(&pillars).expect("runs");
     for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {

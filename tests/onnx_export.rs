@@ -25,7 +25,8 @@ use std::process::Command;
 use support::{save_tiny_model, scene, tiny_config, tiny_model};
 
 fn pillars(model: &Model, frame: usize) -> PillarInput {
-    let points = assemble(&scene(frame), &model.config().points).expect("fields");
+    let cloud = scene(frame);
+    let points = assemble(&cloud, &model.config().points).expect("fields");
     Pillarizer::new(model.config()).expect("valid").pillarize(points.view()).expect("pillars")
 }
 
