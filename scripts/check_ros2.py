@@ -185,6 +185,17 @@ def check_tools():
     check("ros2 service call reset", "success=True" in answer, answer)
 
 
+def check_lifecycle():
+    check("ros2 lifecycle nodes", "/lidar_ptq" in ros2("lifecycle", "nodes").split())
+    for transition, state in [("deactivate", "inactive"), ("cleanup", "unconfigured"), ("configure", "inactive"), ("activate", "active")]:
+        answer = ros2("lifecycle", "set", "/lidar_ptq", transition)
+        check(f"ros2 lifecycle set {transition}", "Transitioning successful" in answer, answer)
+        answer = ros2("lifecycle", "get", "/lidar_ptq")
+        check(f"ros2 lifecycle get: {state}", answer.startswith(state), answer)
+    answer = ros2("lifecycle", "list", "/lidar_ptq", "-a")
+    check("ros2 lifecycle list -a", "deactivate" in answer and "transition_failure" in answer, answer)
+
+
 def check_loading(scratch):
     garbage = scratch / "garbage.safetensors"
     garbage.write_bytes(MODEL.read_bytes()[:1000])
@@ -278,7 +289,8 @@ def main(scratch):
     print(f"{rclpy.get_rmw_implementation_identifier()}, programs of {PROGRAMS}")
     packages = get_packages_with_prefixes()
     with detector(scratch / "node.log", "-r", "~/input/pointcloud:=/points"):
-        for part in [lambda node: check_clouds(scratch, node), lambda _: check_tools(), lambda _: check_loading(scratch), check_log]:
+        parts = [lambda node: check_clouds(scratch, node), lambda _: check_tools(), lambda _: check_lifecycle()]
+        for part in [*parts, lambda _: check_loading(scratch), check_log]:
             with a_node() as node:
                 part(node)
     if is_installed := "lidar_ptq" in packages:

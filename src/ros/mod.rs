@@ -11,6 +11,7 @@ pub mod dds;
 pub mod declarations;
 pub mod inbox;
 pub mod interface;
+pub mod lifecycle;
 pub mod msg;
 pub mod names;
 pub mod parameter_server;

@@ -381,7 +381,7 @@ impl Answers {
 
     /// Clouds of which the node knows what became.
     fn accounted(&self) -> u64 {
-        ["answered", "dropped_for_newer", "skipped", "lost_on_the_way"].iter().map(|key| self.count(key)).sum()
+        ["answered", "dropped_for_newer", "skipped", "not_active", "lost_on_the_way"].iter().map(|key| self.count(key)).sum()
     }
 
     /// Clouds that the node has skipped, or taken in, since before.

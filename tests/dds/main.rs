@@ -10,6 +10,7 @@ mod support;
 mod calibrate;
 mod faults;
 mod fixture;
+mod lifecycle;
 mod rosout;
 mod soak;
 

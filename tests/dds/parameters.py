@@ -2,7 +2,6 @@
 import argparse
 import time
 from dataclasses import dataclass
-from types import new_class
 
 from cyclonedds.domain import DomainParticipant
 from cyclonedds.idl import IdlStruct
@@ -10,7 +9,7 @@ from cyclonedds.idl.types import float64, int64, sequence, uint8, uint64
 from cyclonedds.sub import DataReader
 from cyclonedds.topic import Topic
 
-from peer import Client, Time, message, qos, say
+from peer import Client, Time, message, qos, say, service
 
 INTEGER, DOUBLE, STRING, BOOL_ARRAY, STRING_ARRAY = 2, 3, 4, 6, 9
 
@@ -76,29 +75,18 @@ class SetParametersResult(IdlStruct, **message("rcl_interfaces/msg/SetParameters
     reason: str
 
 
-def service(name, request, response):
-    """Request and response types of a service of rcl_interfaces, with rmw_cyclonedds_cpp's header."""
-
-    def struct(suffix, fields):
-        annotations = dict(client=uint64, number=int64, **fields)
-        typename = f"rcl_interfaces::srv::dds_::{name}_{suffix}_"
-        return dataclass(new_class(f"{name}_{suffix}", (IdlStruct,), dict(typename=typename), lambda space: space.update(__annotations__=annotations)))
-
-    return struct("Request", request), struct("Response", response)
-
-
 @dataclass
 class ListParametersResult(IdlStruct, **message("rcl_interfaces/msg/ListParametersResult")):
     names: sequence[str]
     prefixes: sequence[str]
 
 
-GET = service("GetParameters", dict(names=sequence[str]), dict(values=sequence[ParameterValue]))
-TYPES = service("GetParameterTypes", dict(names=sequence[str]), dict(types=sequence[uint8]))
-LIST = service("ListParameters", dict(prefixes=sequence[str], depth=uint64), dict(result=ListParametersResult))
-DESCRIBE = service("DescribeParameters", dict(names=sequence[str]), dict(descriptors=sequence[ParameterDescriptor]))
-SET = service("SetParameters", dict(parameters=sequence[Parameter]), dict(results=sequence[SetParametersResult]))
-ATOMICALLY = service("SetParametersAtomically", dict(parameters=sequence[Parameter]), dict(result=SetParametersResult))
+GET = service("rcl_interfaces/srv/GetParameters", dict(names=sequence[str]), dict(values=sequence[ParameterValue]))
+TYPES = service("rcl_interfaces/srv/GetParameterTypes", dict(names=sequence[str]), dict(types=sequence[uint8]))
+LIST = service("rcl_interfaces/srv/ListParameters", dict(prefixes=sequence[str], depth=uint64), dict(result=ListParametersResult))
+DESCRIBE = service("rcl_interfaces/srv/DescribeParameters", dict(names=sequence[str]), dict(descriptors=sequence[ParameterDescriptor]))
+SET = service("rcl_interfaces/srv/SetParameters", dict(parameters=sequence[Parameter]), dict(results=sequence[SetParametersResult]))
+ATOMICALLY = service("rcl_interfaces/srv/SetParametersAtomically", dict(parameters=sequence[Parameter]), dict(result=SetParametersResult))
 
 
 def main():

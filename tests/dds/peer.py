@@ -8,6 +8,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from types import new_class
 
 from cyclonedds.core import Policy, Qos
 from cyclonedds.domain import Domain, DomainParticipant
@@ -23,6 +24,18 @@ def message(name):
     """A struct under the name that ROS 2 gives it on DDS."""
     package, kind, base = name.split("/")
     return dict(typename=f"{package}::{kind}::dds_::{base}_")
+
+
+def service(name, request, response):
+    """Request and response types of a service, with rmw_cyclonedds_cpp's header. A request without fields has a byte: DDS has no empty struct."""
+
+    def struct(suffix, fields):
+        annotations = dict(client=uint64, number=int64, **fields)
+        base = f"{name.rsplit('/')[-1]}_{suffix}"
+        typename = message(f"{name}_{suffix}")
+        return dataclass(new_class(base, (IdlStruct,), typename, lambda space: space.update(__annotations__=annotations)))
+
+    return struct("Request", request or dict(structure_needs_at_least_one_member=uint8)), struct("Response", response)
 
 
 @dataclass

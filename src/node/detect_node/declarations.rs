@@ -8,7 +8,7 @@ const RESTART: Change = Change::AtStart("start the node anew to change it");
 
 pub(super) static DECLARATIONS: [&[Declaration]; 2] = [&DETECTOR, &INPUT];
 
-static DETECTOR: [Declaration; 14] = [
+static DETECTOR: [Declaration; 15] = [
     Declaration::text(
         "model_path",
         "Model file.",
@@ -22,6 +22,7 @@ static DETECTOR: [Declaration; 14] = [
         "What the network runs on; where a GPU cannot be used, the CPU runs.",
         RESTART,
     ),
+    Declaration::flag("autostart", true, "Active from the start; false: unconfigured, for a lifecycle manager.", RESTART),
     Declaration::flag("use_sim_time", false, "Take the time from /clock.", RESTART),
     Declaration::number(
         "score_threshold",

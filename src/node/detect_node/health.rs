@@ -27,6 +27,8 @@ pub(super) struct Health {
     pub passed_over: u64,
     /// Clouds that could not be used.
     pub skipped: u64,
+    /// Clouds that came while the node was not active.
+    pub unwanted: u64,
     /// Clouds that waited for their transform in vain.
     pub in_vain: u64,
     /// Frames with fewer sweeps than wanted, and why the last one had.
@@ -71,6 +73,9 @@ struct Reported {
 pub(super) struct Facts<'a> {
     pub node: &'a str,
     pub now: Stamp,
+    /// As [`Lifecycle::label`](crate::ros::lifecycle::Lifecycle::label).
+    pub state: &'static str,
+    pub is_active: bool,
     pub model: Vec<(&'static str, String)>,
     pub input: SubscriptionStatus,
     /// Fields of the last cloud, as they were taken.
@@ -87,6 +92,7 @@ impl Health {
             answered: 0,
             passed_over: 0,
             skipped: 0,
+            unwanted: 0,
             in_vain: 0,
             fewer_sweeps: 0,
             last_left_out: None,
@@ -137,7 +143,8 @@ impl Health {
     pub fn report(&mut self, facts: Facts) -> DiagnosticArray {
         let elapsed_s = self.reported.at.elapsed().as_secs_f64().max(1e-6);
         let rate_hz = (self.answered - self.reported.answered) as f64 / elapsed_s;
-        let status = [self.input(&facts), self.times(&facts, rate_hz), self.motion(&facts), self.model(&facts), self.output()];
+        let status =
+            [lifecycle(&facts), self.input(&facts), self.times(&facts, rate_hz), self.motion(&facts), self.model(&facts), self.output()];
         let named = |(what, level, message, values): Status| DiagnosticStatus {
             level,
             name: format!("{}: {what}", facts.node.trim_start_matches('/')),
@@ -177,6 +184,7 @@ impl Health {
             ("answered", self.answered.to_string()),
             ("dropped_for_newer", (input.replaced + self.passed_over).to_string()),
             ("skipped", self.skipped.to_string()),
+            ("not_active", self.unwanted.to_string()),
             ("last_skip_reason", self.last_skip.clone().unwrap_or_default()),
             ("lost_on_the_way", input.lost.to_string()),
             ("unreadable", input.unreadable.to_string()),
@@ -244,7 +252,8 @@ impl Health {
                     );
                     (DiagnosticStatus::WARN, message)
                 }
-                None => (DiagnosticStatus::OK, "running".to_owned()),
+                None if facts.is_active => (DiagnosticStatus::OK, "running".to_owned()),
+                None => (DiagnosticStatus::OK, "at rest".to_owned()),
             },
         };
         let mut values = facts.model.clone();
@@ -269,6 +278,14 @@ impl Health {
         };
         ("output", level, message, vec![("unsent", self.unsent.to_string())])
     }
+}
+
+fn lifecycle(facts: &Facts) -> Status {
+    let (level, message) = match facts.is_active {
+        true => (DiagnosticStatus::OK, facts.state.to_owned()),
+        false => (DiagnosticStatus::WARN, format!("{}: clouds are not worked on", facts.state)),
+    };
+    ("lifecycle", level, message, vec![("state", facts.state.to_owned())])
 }
 
 /// What it is about, level, message, values.

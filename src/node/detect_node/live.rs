@@ -41,7 +41,7 @@ impl DetectNode {
         self.note_unsent(told);
     }
 
-    fn note_unsent(&mut self, sent: Result<(), TransportError>) {
+    pub(super) fn note_unsent(&mut self, sent: Result<(), TransportError>) {
         if let Err(error) = sent {
             self.health.unsent(error.to_string());
         }

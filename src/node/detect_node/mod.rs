@@ -6,13 +6,14 @@
 mod declarations;
 mod health;
 mod live;
+mod managed;
 mod model;
 mod params;
 
 pub use params::DetectParams;
 
 use self::health::{Facts, Health, Times};
-use self::model::{LoadedModel, Loading, tuned};
+use self::model::{AskedBy, LoadedModel, Loading, tuned};
 use super::input::{CloudReader, OpenFrame};
 use super::messages::{MarkerStyle, detection_array, marker_array};
 use super::motion::{MotionLimits, MotionSource, MotionTracker};
@@ -26,6 +27,7 @@ use crate::ros::bag::RawMessage;
 use crate::ros::cdr::CdrError;
 use crate::ros::declarations::DeclaredParameters;
 use crate::ros::interface::{Interface, Publisher, Reliability, Service, Subscription};
+use crate::ros::lifecycle::{Lifecycle, State};
 use crate::ros::msg::diagnostic_msgs::DiagnosticArray;
 use crate::ros::msg::lidar_ptq_msgs::{LoadModel, LoadModelResponse};
 use crate::ros::msg::nav_msgs::Odometry;
@@ -83,6 +85,7 @@ pub struct DetectNode {
     node: NodeName,
     names: Names,
     server: ParameterServer,
+    lifecycle: Lifecycle,
     declared: DeclaredParameters,
     /// What `declared` says.
     params: DetectParams,
@@ -146,13 +149,16 @@ impl DetectNode {
         };
         let server = ParameterServer::new(&node, remaps)?;
         let params = DetectParams::new(&declared);
+        let state = if params.autostart { State::Active } else { State::Unconfigured };
+        let lifecycle = Lifecycle::new(&node, remaps, state)?;
         let model = LoadedModel::load(&params.model_path, &params, isa).map_err(StartError::Model)?;
         let limits = MotionLimits { max_gap_s: params.max_pose_gap_s, ..MotionLimits::default() };
         let motion = MotionTracker::with_limits(params.fixed_frame.clone(), limits);
-        Ok(Self {
+        let mut made = Self {
             node,
             names,
             server,
+            lifecycle,
             declared,
             isa,
             perception: Perception::new(model.detector, motion),
@@ -174,7 +180,11 @@ impl DetectNode {
             aside: VecDeque::new(),
             last_answer: None,
             period_s: None,
-        })
+        };
+        if state == State::Unconfigured {
+            made.unload();
+        }
+        Ok(made)
     }
 
     /// What the transport has to carry.
@@ -200,11 +210,13 @@ impl DetectNode {
                 Publisher::new::<Float64>(names.latency_ms.clone()),
                 Publisher::new::<Float64>(names.cyclic_ms.clone()),
                 self.server.publisher(),
+                self.lifecycle.publisher(),
             ],
             services: [(&names.load_model, LoadModel::TYPE), (&names.reset, Trigger::TYPE)]
                 .map(|(name, type_name)| Service { name: name.clone(), type_name })
                 .into_iter()
                 .chain(self.server.services())
+                .chain(self.lifecycle.services())
                 .collect(),
             clients: Vec::new(),
         }
@@ -273,6 +285,10 @@ impl DetectNode {
 
     fn take_cloud(&mut self, message: RawMessage) {
         self.health.cloud_came();
+        if self.lifecycle.state() != State::Active {
+            self.health.unwanted += 1;
+            return;
+        }
         let (arrived, start) = (message.stamp, Instant::now());
         match self.reader.open(self.names.cloud.clone(), message) {
             Ok(frame) => {
@@ -395,59 +411,14 @@ impl DetectNode {
             let response = TriggerResponse { success: true, message: "sweeps and motion are gathered anew".into() };
             self.answer::<Trigger>(transport, &request.service, request.id, &response);
         } else if *request.service == *self.names.load_model {
-            let started = LoadModel::decode_request(&request.data).map_err(|e: CdrError| e.to_string()).and_then(|asked| {
-                if self.loading.is_some() {
-                    return Err("another model is being loaded".to_owned());
-                }
-                tracing::info!(path = asked.path, "loading another model");
-                Loading::start(request.id, asked.path.into(), self.params.clone(), self.isa).map_err(|e| format!("{e:#}"))
-            });
-            match started {
-                Ok(loading) => self.loading = Some(loading),
-                Err(message) => {
-                    let refused = LoadModelResponse { success: false, message };
-                    self.answer::<LoadModel>(transport, &request.service, request.id, &refused);
-                }
-            }
+            self.serve_load_model(&request, transport);
         } else {
+            self.serve_lifecycle(&request, transport);
             self.serve_parameters(&request, transport);
         }
     }
 
-    /// Between two frames: the model that has been loaded takes the place of the old one.
-    fn take_over_model(&mut self, transport: &mut dyn Transport) {
-        let Some((result, asked_by)) = self.loading.as_ref().and_then(|l| Some((l.poll()?, l.asked_by))) else { return };
-        self.loading = None;
-        let response = match result.and_then(|model| self.swap(model)) {
-            Ok(path) => {
-                tracing::info!(path, "another model runs");
-                self.health.load_failure = None;
-                self.note_model_path(path.clone(), transport);
-                LoadModelResponse { success: true, message: format!("{path} runs") }
-            }
-            Err(error) => {
-                let reason = describe(&*error);
-                tracing::warn!(reason, "the model was not replaced");
-                self.health.load_failure = Some(reason.clone());
-                LoadModelResponse { success: false, message: reason }
-            }
-        };
-        self.answer::<LoadModel>(transport, &self.names.load_model.clone(), asked_by, &response);
-    }
-
-    /// Parameters may have changed since the model was asked for; the path of the model that runs now.
-    fn swap(&mut self, mut model: LoadedModel) -> anyhow::Result<String> {
-        let config = tuned(&model.config, &self.params)?;
-        model.detector.set_decode(config.decode)?;
-        self.perception.replace_detector(model.detector);
-        self.reader = model.reader;
-        self.classes = model.classes;
-        self.model_config = model.config;
-        self.model_facts = model.facts;
-        self.seen = model.seen;
-        Ok(model.path.display().to_string())
-    }
-
+    /// Sends an answer, or counts that it could not be sent.
     fn answer<S: RosService>(&mut self, transport: &mut dyn Transport, service: &str, to: RequestId, response: &S::Response) {
         if let Err(error) = transport.reply(service, to, &S::encode_response(response)) {
             self.health.unsent(error.to_string());
@@ -468,6 +439,8 @@ impl DetectNode {
         let facts = Facts {
             node: &self.node.to_string(),
             now: self.time(transport),
+            state: self.lifecycle.label(),
+            is_active: self.lifecycle.state() == State::Active,
             model: self.model_facts.clone(),
             input,
             fields: &self.fields,

@@ -28,6 +28,8 @@ pub struct DetectParams {
     /// Processing times above this are reported.
     pub max_processing_ms: f64,
     pub use_sim_time: bool,
+    /// Whether the node is active from its start on; else it waits until it is configured and activated.
+    pub autostart: bool,
 }
 
 /// The parameters' names of [`Tuning`]'s fields.
@@ -98,6 +100,7 @@ impl DetectParams {
             diagnostics_period_s: declared.number("diagnostics.period"),
             max_processing_ms: declared.number("diagnostics.max_allowed_processing_time_ms"),
             use_sim_time: declared.flag("use_sim_time"),
+            autostart: declared.flag("autostart"),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! `action_msgs` and `unique_identifier_msgs`: what all actions have in common.
 
-use super::{RosService, cdr_struct, ros_message};
+use super::{cdr_struct, ros_message, ros_service};
 use crate::sensor::Stamp;
 
 /// Of a goal: a UUID, which is nothing but its bytes.
@@ -68,11 +68,7 @@ impl CancelGoalResponse {
     pub const GOAL_TERMINATED: i8 = 3;
 }
 
-/// Ends goals early.
-pub struct CancelGoal;
-
-impl RosService for CancelGoal {
-    type Request = CancelGoalRequest;
-    type Response = CancelGoalResponse;
-    const TYPE: &'static str = "action_msgs/srv/CancelGoal";
+ros_service! {
+    /// Ends goals early.
+    CancelGoal: "action_msgs", CancelGoalRequest => CancelGoalResponse
 }

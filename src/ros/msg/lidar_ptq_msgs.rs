@@ -1,6 +1,6 @@
 //! `lidar_ptq_msgs`, the package in `msgs/`.
 
-use super::{RosAction, RosService, cdr_struct};
+use super::{RosAction, cdr_struct, ros_service};
 
 cdr_struct! {
     #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -19,13 +19,9 @@ cdr_struct! {
     }
 }
 
-/// Replaces the detector's model.
-pub struct LoadModel;
-
-impl RosService for LoadModel {
-    type Request = LoadModelRequest;
-    type Response = LoadModelResponse;
-    const TYPE: &'static str = "lidar_ptq_msgs/srv/LoadModel";
+ros_service! {
+    /// Replaces the detector's model.
+    LoadModel: "lidar_ptq_msgs", LoadModelRequest => LoadModelResponse
 }
 
 cdr_struct! {

@@ -6,6 +6,7 @@ pub mod action_msgs;
 pub mod diagnostic_msgs;
 pub mod geometry_msgs;
 pub mod lidar_ptq_msgs;
+pub mod lifecycle_msgs;
 pub mod nav_msgs;
 pub mod rcl_interfaces;
 pub mod rosgraph_msgs;
@@ -123,3 +124,19 @@ macro_rules! ros_message {
     };
 }
 use ros_message;
+
+/// A service by its package and name.
+macro_rules! ros_service {
+    ($(#[$meta:meta])* $name:ident: $package:literal, $request:ty => $response:ty) => {
+        #[doc = concat!("`", $package, "/srv/", stringify!($name), "`.")]
+        $(#[$meta])*
+        pub struct $name;
+
+        impl $crate::ros::msg::RosService for $name {
+            type Request = $request;
+            type Response = $response;
+            const TYPE: &'static str = concat!($package, "/srv/", stringify!($name));
+        }
+    };
+}
+use ros_service;

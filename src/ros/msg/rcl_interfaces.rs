@@ -1,6 +1,6 @@
 //! `rcl_interfaces`: the parameters of a node, asked for and set from outside, and its log.
 
-use super::{RosService, cdr_struct, ros_message};
+use super::{cdr_struct, ros_message, ros_service};
 use crate::sensor::Stamp;
 
 cdr_struct! {
@@ -201,22 +201,9 @@ cdr_struct! {
     }
 }
 
-macro_rules! parameter_service {
-    ($service:ident, $request:ty, $response:ty) => {
-        #[doc = concat!("`rcl_interfaces/srv/", stringify!($service), "`.")]
-        pub struct $service;
-
-        impl RosService for $service {
-            type Request = $request;
-            type Response = $response;
-            const TYPE: &'static str = concat!("rcl_interfaces/srv/", stringify!($service));
-        }
-    };
-}
-
-parameter_service!(DescribeParameters, Names, Descriptors);
-parameter_service!(GetParameterTypes, Names, Types);
-parameter_service!(GetParameters, Names, Values);
-parameter_service!(ListParameters, ListRequest, ListResult);
-parameter_service!(SetParameters, Parameters, SetResults);
-parameter_service!(SetParametersAtomically, Parameters, SetResult);
+ros_service!(DescribeParameters: "rcl_interfaces", Names => Descriptors);
+ros_service!(GetParameterTypes: "rcl_interfaces", Names => Types);
+ros_service!(GetParameters: "rcl_interfaces", Names => Values);
+ros_service!(ListParameters: "rcl_interfaces", ListRequest => ListResult);
+ros_service!(SetParameters: "rcl_interfaces", Parameters => SetResults);
+ros_service!(SetParametersAtomically: "rcl_interfaces", Parameters => SetResult);

@@ -1,6 +1,6 @@
 //! `std_srvs`.
 
-use super::{RosService, cdr_struct};
+use super::{cdr_struct, ros_service};
 use crate::ros::cdr::{Cdr, CdrError, CdrReader, CdrWriter};
 
 /// A request without fields. DDS has no empty struct: ROS sends a byte.
@@ -28,11 +28,7 @@ cdr_struct! {
     }
 }
 
-/// Does something.
-pub struct Trigger;
-
-impl RosService for Trigger {
-    type Request = Empty;
-    type Response = TriggerResponse;
-    const TYPE: &'static str = "std_srvs/srv/Trigger";
+ros_service! {
+    /// Does something.
+    Trigger: "std_srvs", Empty => TriggerResponse
 }
