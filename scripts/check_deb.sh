@@ -3,9 +3,8 @@
 # (`cargo install cargo-deb`) and dpkg-deb. Without root or debootstrap, the package is unpacked and run where it lies.
 set -eu
 cd "$(dirname "$0")/.."
-for tool in cargo-deb dpkg-deb; do
-    command -v "$tool" >/dev/null || { echo "skipped: $tool is not installed"; exit 0; }
-done
+cargo deb --version >/dev/null 2>&1 || { echo "skipped: cargo-deb is not installed"; exit 0; }
+command -v dpkg-deb >/dev/null || { echo "skipped: dpkg-deb is not installed"; exit 0; }
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 cargo build --release --locked

@@ -15,8 +15,8 @@ fn the_log_is_on_rosout_also_for_those_who_come_later() {
     let warning = lines.iter().find(|line| line["level"] == Log::WARN).expect("a warning");
     let text = warning["text"].as_str().expect("text");
     assert!(text.starts_with("the model was not replaced reason=") && text.contains(&model), "{text}");
-    assert_eq!(warning["file"], "src/node/detect_node/mod.rs");
-    assert_eq!(warning["module"], "lidar_ptq::node::detect_node");
+    assert_eq!(warning["file"], "src/node/detect_node/model.rs");
+    assert_eq!(warning["module"], "lidar_ptq::node::detect_node::model");
     assert!(warning["line"].as_u64() > Some(0) && warning["stamp"][0].as_i64() > Some(1_700_000_000), "{warning}");
     assert_eq!(offered, &json!({"lifespans": [10.0]}), "as of rcl's own nodes");
     assert!(later["later"].as_array().is_some_and(|lines| lines.contains(&warning["text"])), "{later}");
