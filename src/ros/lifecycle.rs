@@ -149,7 +149,7 @@ impl Lifecycle {
             let Ok(asked) = ChangeState::decode_request(&request.data) else { return (None, Ok(())) };
             if let Some(step) = self.wanted(&asked.transition) {
                 self.change = Some((step, request.id));
-                tracing::info!(transition = step.transition.label(), "a change of state was asked for");
+                tracing::info!("asked to {}", step.transition.label());
                 return (Some(step.transition), self.tell(step.describe(), transport, now));
             }
             tracing::warn!(
@@ -172,7 +172,7 @@ impl Lifecycle {
     pub fn finish(&mut self, success: bool, transport: &mut dyn Transport, now: Stamp) -> Result<(), TransportError> {
         let Some((step, asked_by)) = self.change.take() else { return Ok(()) };
         self.state = step.end(success);
-        tracing::info!(state = self.state.label(), "the node's state");
+        tracing::info!("the node is {}", self.state.label());
         let told = self.tell(step.describe_end(success), transport, now);
         transport.reply(&self.change_state, asked_by, &ChangeState::encode_response(&wire::ChangeStateResponse { success }))?;
         told
