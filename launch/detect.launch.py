@@ -26,7 +26,10 @@ def generate_launch_description():
         DeclareLaunchArgument("namespace", default_value="", description="Namespace of the node."),
         DeclareLaunchArgument("use_sim_time", default_value="false", description="Take the time from /clock."),
         DeclareLaunchArgument("log_level", default_value="info", description="debug, info, warn or error."),
-        DeclareLaunchArgument("rviz", default_value="false", description="Start rviz with clouds, boxes and camera images."),
+        DeclareLaunchArgument("rviz", default_value="false", description="Start rviz with clouds and boxes."),
+        DeclareLaunchArgument(
+            "rviz_layout", default_value="detect.rviz", description="For rviz: detect.rviz, cameras.rviz (with two cameras), or the path of a layout of your own."
+        ),
     ]
     use_sim_time = ParameterValue(LaunchConfiguration("use_sim_time"), value_type=bool)
     detector = Node(
@@ -48,7 +51,7 @@ def generate_launch_description():
     rviz = Node(
         package="rviz2",
         executable="rviz2",
-        arguments=["-d", PathJoinSubstitution([share, "rviz", "detect.rviz"])],
+        arguments=["-d", PathJoinSubstitution([share, "rviz", LaunchConfiguration("rviz_layout")])],
         parameters=[{"use_sim_time": use_sim_time}],
         remappings=[
             ("/points", LaunchConfiguration("input_pointcloud")),

@@ -22,11 +22,11 @@ def generate_launch_description():
         DeclareLaunchArgument("model_path", default_value=model, description="Model file."),
         DeclareLaunchArgument("input_pointcloud", default_value="/points", description="Topic of the clouds in the bag."),
         DeclareLaunchArgument("input_odometry", default_value="/odom", description="Topic of odometry, used where /tf tells of no motion."),
-        DeclareLaunchArgument("rviz", default_value="false", description="Start rviz with clouds, boxes and camera images."),
+        DeclareLaunchArgument("rviz", default_value="false", description="Start rviz with clouds and boxes."),
         DeclareLaunchArgument("evaluate", default_value="false", description="Judge the bag when it has been played, and print the metrics."),
         DeclareLaunchArgument("teacher", default_value="", description="Model to compare with when judging; a bag without ground truth needs one."),
     ]
-    # Its further arguments (params_file, namespace, log_level) are this file's, too.
+    # Its further arguments (params_file, namespace, log_level, rviz_layout) are this file's, too.
     names = ["model_path", "input_pointcloud", "input_odometry", "rviz"]
     detector = IncludeLaunchDescription(
         PathJoinSubstitution([share, "launch", "detect.launch.py"]),

@@ -98,7 +98,7 @@ pub fn assemble<'c>(cloud: &'c PointCloud, config: &PointsConfig) -> Result<CowA
     let mut matrix = if width == features {
         let finite = all_finite(rows);
         if finite && sources.iter().enumerate().all(stays) {
-            return Ok(cloud.data.view().into());
+            return Ok(data);
         }
         let copied = data.to_owned();
         if finite { copied } else { copied.mapv_into(finite_or_zero) }
