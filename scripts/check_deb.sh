@@ -31,8 +31,9 @@ else
     installed= at=$root
     run() { "$@"; }
     echo "skipped: installing (it takes root, debootstrap and its packages); the package is unpacked only"
+    rm -rf "$root"
+    mkdir -p "$root/tmp"
     dpkg-deb -x "$scratch/lidar_ptq.deb" "$root"
-    mkdir "$root/tmp"
 fi
 
 # What `ros2 run` and `ros2 launch` look up.
@@ -54,7 +55,7 @@ run "$lidar_ptq" detect "$model" "$at/tmp/drive.mcap" --json "$at/tmp/boxes.json
 grep -q '"label"' "$root/tmp/boxes.jsonl" || { echo "no boxes"; exit 1; }
 run "$programs/detect_node" --check --ros-args --params-file "$at/$share/config/detect.param.yaml" -p "model_path:=$model"
 # As long as nobody sends clouds, it waits; an interrupt ends it, with status 0.
-run timeout --preserve-status --signal INT 5 "$programs/detect_node" --ros-args -p "model_path:=$model"
+run timeout --preserve-status --signal INT 10 "$programs/detect_node" --ros-args -p "model_path:=$model"
 run "$programs/calibrate_node" --help >/dev/null
 
 if [ -n "$installed" ]; then
